@@ -1,0 +1,216 @@
+//! Who may ask: the defence against DNS rebinding, cross-site requests and strangers.
+//!
+//! Must not know what is asked for.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use http::header::{AUTHORIZATION, HOST, ORIGIN};
+use http::{HeaderMap, Method, StatusCode};
+
+/// The token file cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the token file {path}: {source}")]
+pub(crate) struct TokenError {
+    path: PathBuf,
+    source: std::io::Error,
+}
+
+/// What an admin listener demands.
+#[derive(Clone)]
+pub(crate) struct Guard {
+    local: SocketAddr,
+    token: Option<Box<[u8]>>,
+}
+
+impl std::fmt::Debug for Guard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guard")
+            .field("local", &self.local)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Guard {
+    /// # Errors
+    /// When the token file cannot be read, or is empty: no token must not mean an open door.
+    pub(crate) fn new(local: SocketAddr, token_file: Option<&Path>) -> Result<Self, TokenError> {
+        let token = token_file.map(|path| read_token(path)).transpose()?;
+        Ok(Self { local, token })
+    }
+
+    /// Whether the request may be answered; else the status and what to tell.
+    ///
+    /// # Errors
+    /// 403 for a foreign Host or Origin, 401 and 403 for changes without the right to them.
+    pub(crate) fn check(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+        peer: SocketAddr,
+    ) -> Result<(), (StatusCode, &'static str)> {
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+        if !host.is_some_and(|host| self.is_own(host)) {
+            return Err((
+                StatusCode::FORBIDDEN,
+                "the Host field must be the address of the admin listener, or localhost",
+            ));
+        }
+        if let Some(origin) = headers.get(ORIGIN) {
+            let same = origin
+                .to_str()
+                .ok()
+                .and_then(|o| o.strip_prefix("http://"))
+                .is_some_and(|o| Some(o) == host);
+            if !same {
+                return Err((StatusCode::FORBIDDEN, "requests of other sites are refused"));
+            }
+        }
+        if matches!(*method, Method::GET | Method::HEAD) {
+            return Ok(());
+        }
+        match &self.token {
+            Some(token) if bearer(headers).is_some_and(|given| equal(given, token)) => Ok(()),
+            Some(_) => Err((
+                StatusCode::UNAUTHORIZED,
+                "this needs `authorization: Bearer TOKEN`",
+            )),
+            None if peer.ip().to_canonical().is_loopback() => Ok(()),
+            None => Err((
+                StatusCode::FORBIDDEN,
+                "without `admin.tokenFile`, changes are answered on loopback only",
+            )),
+        }
+    }
+
+    /// A literal address, `localhost`, or nothing that a page could have been served under: a name
+    /// that somebody else's DNS points here is what rebinding needs.
+    fn is_own(&self, host: &str) -> bool {
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+            _ => host,
+        };
+        let name = name.trim_start_matches('[').trim_end_matches(']');
+        name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+    }
+}
+
+fn read_token(path: &Path) -> Result<Box<[u8]>, TokenError> {
+    let failed = |source| TokenError {
+        path: path.to_owned(),
+        source,
+    };
+    let text = std::fs::read(path).map_err(failed)?;
+    let token = text.trim_ascii();
+    if token.is_empty() {
+        return Err(failed(std::io::Error::other("it is empty")));
+    }
+    Ok(token.into())
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    headers
+        .get(AUTHORIZATION)?
+        .as_bytes()
+        .strip_prefix(b"Bearer ")
+}
+
+/// In a time that does not depend on where they differ.
+fn equal(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len()
+        && a.iter()
+            .zip(b)
+            .fold(0, |different, (x, y)| different | (x ^ y))
+            == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(
+        guard: &Guard,
+        method: Method,
+        fields: &[(&'static str, &str)],
+        peer: &str,
+    ) -> Option<u16> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.insert(*name, value.parse().unwrap());
+        }
+        guard
+            .check(&method, &headers, peer.parse().unwrap())
+            .err()
+            .map(|(status, _)| status.as_u16())
+    }
+
+    #[test]
+    fn who_may_ask() {
+        let local = "127.0.0.1:14490".parse().unwrap();
+        let open = Guard { local, token: None };
+        let closed = Guard {
+            local,
+            token: Some(b"secret"[..].into()),
+        };
+        let own = ("host", "127.0.0.1:14490");
+        let (near, far) = ("127.0.0.1:5", "10.0.0.1:5");
+        for (guard, method, fields, peer, refused) in [
+            (&open, Method::GET, &[own][..], far, None),
+            (&open, Method::GET, &[("host", "localhost:1")], near, None),
+            (&open, Method::GET, &[("host", "[::1]:1")], near, None),
+            (
+                &open,
+                Method::GET,
+                &[("host", "evil.example:14490")],
+                near,
+                Some(403),
+            ),
+            (&open, Method::GET, &[], near, Some(403)),
+            (&open, Method::POST, &[own], near, None),
+            (&open, Method::POST, &[own], far, Some(403)),
+            (
+                &open,
+                Method::POST,
+                &[own, ("origin", "http://evil.example")],
+                near,
+                Some(403),
+            ),
+            (
+                &open,
+                Method::POST,
+                &[own, ("origin", "null")],
+                near,
+                Some(403),
+            ),
+            (
+                &open,
+                Method::POST,
+                &[own, ("origin", "http://127.0.0.1:14490")],
+                near,
+                None,
+            ),
+            (&closed, Method::GET, &[own], far, None),
+            (&closed, Method::POST, &[own], near, Some(401)),
+            (
+                &closed,
+                Method::POST,
+                &[own, ("authorization", "Bearer secre")],
+                far,
+                Some(401),
+            ),
+            (
+                &closed,
+                Method::POST,
+                &[own, ("authorization", "Bearer secret")],
+                far,
+                None,
+            ),
+        ] {
+            assert_eq!(
+                check(guard, method.clone(), fields, peer),
+                refused,
+                "{method} {fields:?} {peer}"
+            );
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The shapes of `/api/v1/*` and `/config`: documented structs, one a page.
+//!
+//! Owns what is shown of the running state. Must not know how it is sent.
+
+use std::sync::atomic::Ordering;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::State;
+use crate::drain::Phase;
+use crate::snapshot::rule::{KeySource, OnUnavailable, Rule};
+use crate::telemetry::process::resident_bytes;
+use crate::upstream::backend::{Policy, Protocol};
+
+/// `/api/v1/status`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Status {
+    version: &'static str,
+    /// `serving`, `draining` or `stopping`.
+    phase: &'static str,
+    uptime_seconds: u64,
+    generation: u64,
+    /// Of the files' content, hexadecimal.
+    config_hash: String,
+    workers: usize,
+    /// Open connections, on each worker.
+    connections: Vec<u32>,
+    resident_bytes: Option<u64>,
+    reload: Reload,
+}
+
+/// How the last reloads went.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Reload {
+    applied: u64,
+    refused: u64,
+    /// Whether the newest content serves.
+    last_successful: bool,
+    /// Unix time in seconds.
+    last_success: f64,
+    /// Why the newest content does not serve.
+    error: Option<String>,
+}
+
+pub(crate) fn status(state: &State) -> Status {
+    let snapshot = state.current.load();
+    let last = state.reloads.last();
+    Status {
+        version: env!("CARGO_PKG_VERSION"),
+        phase: match state.drain.phase() {
+            Phase::Serving => "serving",
+            Phase::LameDuck => "draining",
+            Phase::Closing | Phase::Gone => "stopping",
+        },
+        uptime_seconds: state.started.elapsed().as_secs(),
+        generation: snapshot.generation,
+        config_hash: format!("{:016x}", snapshot.hash),
+        workers: state.load.len(),
+        connections: state
+            .load
+            .iter()
+            .map(|load| load.load(Ordering::Relaxed))
+            .collect(),
+        resident_bytes: resident_bytes(),
+        reload: Reload {
+            applied: last.applied,
+            refused: last.refused,
+            last_successful: last.error.is_none(),
+            last_success: last.success,
+            error: last.error,
+        },
+    }
+}
+
+/// One of `/api/v1/listeners`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ListenerView {
+    name: String,
+    /// As written; the port may be 0.
+    address: String,
+    /// Where connections really are accepted.
+    bound: String,
+    hostname: Option<String>,
+    /// Open connections of the address.
+    connections: u32,
+}
+
+pub(crate) fn listeners(state: &State) -> Vec<ListenerView> {
+    let snapshot = state.current.load();
+    let of_port = |port: &std::sync::Arc<crate::snapshot::port::Port>| {
+        let (address, bound, open) = (port.address, state.bound(port.address), port.metrics.open());
+        let view = move |listener: &std::sync::Arc<crate::snapshot::port::Listener>| ListenerView {
+            name: listener.name.to_string(),
+            address: address.to_string(),
+            bound: bound.to_string(),
+            hostname: listener.hostname.as_deref().map(str::to_owned),
+            connections: open,
+        };
+        port.listeners.iter().map(view).collect::<Vec<_>>()
+    };
+    snapshot.ports.values().flat_map(of_port).collect()
+}
+
+/// One rule of `/api/v1/routes`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RuleView {
+    route: String,
+    rule: String,
+    /// `cookie user`, `header x`, `queryParam x`, `clientAddress`, or null without a key.
+    key: Option<String>,
+    on_unavailable: &'static str,
+    backends: Vec<ArmView>,
+}
+
+/// One backendRef.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ArmView {
+    name: String,
+    weight: u32,
+    /// The weight as a part of the sum, 0 to 1.
+    share: f64,
+    resolved: bool,
+    requests: u64,
+    /// Upper bounds of the quantiles, in seconds; null without requests or beyond the last bucket.
+    p50_seconds: Option<f64>,
+    p99_seconds: Option<f64>,
+}
+
+pub(crate) fn routes(state: &State) -> Vec<RuleView> {
+    state
+        .current
+        .load()
+        .rules
+        .iter()
+        .map(|rule| rule_view(rule))
+        .collect()
+}
+
+fn rule_view(rule: &Rule) -> RuleView {
+    let total = rule.split.total().max(1) as f64;
+    let arms = rule.split.arms().enumerate().map(|(index, arm)| {
+        let weight = rule.split.weight(index);
+        let duration = arm.metrics.duration();
+        ArmView {
+            name: arm.name.to_string(),
+            weight,
+            share: f64::from(weight) / total,
+            resolved: arm.backend.is_some(),
+            requests: duration.total().0,
+            p50_seconds: duration.quantile(0.5).map(|d| d.as_secs_f64()),
+            p99_seconds: duration.quantile(0.99).map(|d| d.as_secs_f64()),
+        }
+    });
+    RuleView {
+        route: rule.route.to_string(),
+        rule: rule.name.to_string(),
+        key: rule.sticky.as_ref().map(|sticky| match &sticky.source {
+            KeySource::Cookie(cookie) => format!("cookie {}", cookie.name),
+            KeySource::Header(name) => format!("header {name}"),
+            KeySource::QueryParam(name) => format!("queryParam {name}"),
+            KeySource::ClientAddress => "clientAddress".to_owned(),
+        }),
+        on_unavailable: match rule.on_unavailable {
+            OnUnavailable::Shift => "shift",
+            OnUnavailable::Error => "error",
+        },
+        backends: arms.collect(),
+    }
+}
+
+/// One of `/api/v1/backends`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BackendView {
+    name: String,
+    protocol: &'static str,
+    policy: &'static str,
+    usable: bool,
+    /// Open connections to it.
+    connections: u32,
+    requests_in_flight: u32,
+    endpoints: Vec<EndpointView>,
+    labels: std::collections::BTreeMap<String, String>,
+}
+
+/// One endpoint.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EndpointView {
+    address: String,
+    requests_in_flight: u32,
+}
+
+pub(crate) fn backends(state: &State) -> Vec<BackendView> {
+    let snapshot = state.current.load();
+    let view = |backend: &std::sync::Arc<crate::upstream::backend::Backend>| {
+        let settings = backend.settings();
+        let written = snapshot
+            .document
+            .backends
+            .iter()
+            .find(|b| b.name.as_str() == backend.name());
+        BackendView {
+            name: backend.name().to_owned(),
+            protocol: match settings.protocol {
+                Protocol::Http1 => "http1",
+                Protocol::H2c => "h2c",
+            },
+            policy: match settings.policy {
+                Policy::RoundRobin => "roundRobin",
+                Policy::LeastRequest => "leastRequest",
+            },
+            usable: backend.is_usable(),
+            connections: backend.metrics().open.load(Ordering::Relaxed),
+            requests_in_flight: backend.metrics().serving.load(Ordering::Relaxed),
+            endpoints: backend
+                .endpoints()
+                .iter()
+                .map(|e| EndpointView {
+                    address: e.address().to_string(),
+                    requests_in_flight: e.in_flight(),
+                })
+                .collect(),
+            labels: written.map(|b| b.labels.clone()).unwrap_or_default(),
+        }
+    };
+    snapshot.backends.values().map(view).collect()
+}
+
+/// `/config`: what was written, with every default.
+pub(crate) fn config(state: &State) -> Value {
+    let snapshot = state.current.load();
+    // Secrets stand in files of their own; the document holds only their paths.
+    json!({ "generation": snapshot.generation, "document": snapshot.document })
+}

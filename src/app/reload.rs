@@ -1,0 +1,156 @@
+//! A changed file becomes the configuration that serves, or nothing changes.
+//!
+//! Owns the order: read, check, compile, bind, publish, listen. Must not know what a change means.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::{Source, StartError};
+use crate::admin::State;
+pub(crate) use crate::admin::status::{Asked, ReloadError, ReloadOutcome};
+use crate::config::{self, Document, Watch};
+use crate::listener::manager::Manager;
+use crate::snapshot::Snapshot;
+use crate::snapshot::change::Change;
+use crate::snapshot::compile::Compiler;
+use crate::telemetry::recorder::Registry;
+
+/// Carries out reloads, one at a time.
+#[derive(Debug)]
+pub(crate) struct Reloader {
+    pub(crate) source: Source,
+    pub(crate) workers: usize,
+    pub(crate) manager: Manager,
+    pub(crate) _watch: Option<Watch>,
+}
+
+/// Watches the source, asking for a reload at each change.
+///
+/// # Errors
+/// When the folder cannot be watched.
+pub(crate) fn watch(
+    source: &Source,
+    ask: &mpsc::Sender<Asked>,
+) -> Result<Option<Watch>, StartError> {
+    let Source::Path(path) = source else {
+        return Ok(None);
+    };
+    let ask = ask.clone();
+    // A full queue holds reloads that have not begun; each of them will see this change too.
+    let changed = Box::new(move || drop(ask.try_send(Asked::by_file())));
+    Watch::start(path, changed)
+        .map(Some)
+        .map_err(|source| StartError::Watch {
+            path: path.display().to_string(),
+            source,
+        })
+}
+
+/// The first snapshot.
+///
+/// # Errors
+/// Everything that is wrong with the configuration.
+pub(crate) async fn first(
+    source: &Source,
+    registry: &Registry,
+    workers: usize,
+) -> Result<Snapshot, ReloadError> {
+    let (source, registry) = (source.clone(), registry.clone());
+    let compiled = tokio::task::spawn_blocking(move || {
+        let (document, hash) = read(&source)?;
+        compile(document, hash, &registry, workers, None)
+    });
+    compiled.await.map_err(|_| ReloadError::Panicked)?
+}
+
+fn read(source: &Source) -> Result<(Document, u64), ReloadError> {
+    match source {
+        Source::Made(document) => Ok((Document::clone(document), 0)),
+        Source::Path(path) => {
+            let loaded = config::load(path).map_err(ReloadError::Invalid)?;
+            for warning in &loaded.warnings {
+                tracing::warn!(code = %warning.code, path = warning.path, "{}", warning.message);
+            }
+            Ok((loaded.document, loaded.hash))
+        }
+    }
+}
+
+fn compile(
+    document: Document,
+    hash: u64,
+    registry: &Registry,
+    workers: usize,
+    earlier: Option<&Snapshot>,
+) -> Result<Snapshot, ReloadError> {
+    Ok(Compiler {
+        registry,
+        workers,
+        earlier,
+        open_log: true,
+    }
+    .compile(document, hash)?)
+}
+
+impl Reloader {
+    /// Loads the source anew and puts it to work. Whatever fails leaves everything as it was.
+    pub(crate) async fn reload(&mut self, state: &State, asked: Asked) {
+        let began = std::time::Instant::now();
+        let result = self.try_reload(state, &asked).await;
+        match &result {
+            Ok(ReloadOutcome::Applied { generation, change }) => {
+                tracing::info!(generation, by = asked.by, took = ?began.elapsed(), "configuration reloaded: {change}");
+            }
+            Ok(ReloadOutcome::Unchanged) => {
+                tracing::debug!(by = asked.by, "configuration unchanged")
+            }
+            Err(error) => {
+                tracing::error!(
+                    by = asked.by,
+                    "configuration refused, the one before goes on serving:\n{error}"
+                );
+            }
+        }
+        state.reloads.note(&result);
+        if let Some(reply) = asked.reply {
+            // Whoever asked may have left.
+            drop(reply.send(result));
+        }
+    }
+
+    async fn try_reload(
+        &mut self,
+        state: &State,
+        asked: &Asked,
+    ) -> Result<ReloadOutcome, ReloadError> {
+        let earlier = state.current.load();
+        let (source, registry, workers) =
+            (self.source.clone(), state.registry.clone(), self.workers);
+        let only_if_changed = asked.only_if_changed;
+        let before = Arc::clone(&earlier);
+        let compiled = tokio::task::spawn_blocking(move || {
+            let (document, hash) = read(&source)?;
+            if only_if_changed && hash == before.hash {
+                return Ok(None);
+            }
+            compile(document, hash, &registry, workers, Some(&before)).map(Some)
+        });
+        let Some(next) = compiled.await.map_err(|_| ReloadError::Panicked)?? else {
+            return Ok(ReloadOutcome::Unchanged);
+        };
+        let next = Arc::new(next);
+        let change = Change::between(&earlier, &next).to_string();
+        let prepared = self.manager.prepare(&next)?;
+        state.current.publish(Arc::clone(&next));
+        self.manager.apply(prepared, &next).await;
+        state.note_bound(self.manager.bound());
+        if earlier.admin != next.admin {
+            tracing::warn!("changes of `admin` take effect at the next start");
+        }
+        Ok(ReloadOutcome::Applied {
+            generation: next.generation,
+            change,
+        })
+    }
+}

@@ -1,0 +1,192 @@
+//! The threads of the data path: one current-thread runtime each.
+//!
+//! Owns their start, their sweep and their end. Must not know requests.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_utils::CachePadded;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::http::serve::Close;
+use crate::listener::accept::{self, Peers};
+use crate::listener::connection;
+use crate::listener::manager::Command;
+use crate::proxy::context::Worker;
+use crate::snapshot::current::{Current, Reader};
+
+/// How often a worker looks for connections that are late. The precision of idle and header bounds.
+const SWEEP: Duration = Duration::from_millis(250);
+
+/// Commands that may wait for a worker; connections handed over are among them.
+const MAILBOX: usize = 1024;
+
+/// The running threads.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    threads: Vec<JoinHandle<()>>,
+    peers: Peers,
+}
+
+/// Threads to run where nobody says how many: as many as the machine or the cgroup's quota allows.
+pub(crate) fn default_count() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+impl Workers {
+    /// # Errors
+    /// When a thread or its runtime cannot be made.
+    pub(crate) fn start(count: usize, current: &Current) -> std::io::Result<Self> {
+        let (mailboxes, receivers): (Vec<_>, Vec<_>) =
+            (0..count).map(|_| mpsc::channel(MAILBOX)).unzip();
+        let load: Arc<[CachePadded<AtomicU32>]> =
+            (0..count).map(|_| CachePadded::default()).collect();
+        let peers = Peers {
+            load,
+            mailboxes: mailboxes.into(),
+        };
+        let mut threads = Vec::new();
+        let (made, has_made) = std::sync::mpsc::channel();
+        for (index, mailbox) in receivers.into_iter().enumerate() {
+            let (peers, reader, made) = (peers.clone(), current.reader(), made.clone());
+            let thread = std::thread::Builder::new()
+                .name(format!("weir-worker-{index}"))
+                .spawn(move || run(made, move || serve(index, reader, mailbox, peers)))?;
+            threads.push(thread);
+        }
+        drop(made);
+        for result in has_made {
+            result?;
+        }
+        Ok(Self { threads, peers })
+    }
+
+    pub(crate) fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    /// Connections and tunnels open on all workers.
+    pub(crate) fn connections(&self) -> u32 {
+        self.peers
+            .load
+            .iter()
+            .map(|load| load.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    /// Waits until nothing is open, at most for `limit`.
+    pub(crate) async fn idle(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        // Twice in a row: a connection may be on its way from one worker to another.
+        let mut quiet = 0;
+        while quiet < 2 && Instant::now() < deadline {
+            quiet = if self.connections() == 0 {
+                quiet + 1
+            } else {
+                0
+            };
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Ends the threads.
+    pub(crate) async fn join(self) {
+        for mailbox in self.peers.mailboxes.iter() {
+            drop(mailbox.send(Command::Exit).await);
+        }
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a worker had panicked");
+            }
+        }
+    }
+}
+
+/// A local runtime belongs to the thread that makes it, so the thread says whether it could.
+fn run<F: Future<Output = ()>>(
+    made: std::sync::mpsc::Sender<std::io::Result<()>>,
+    serve: impl FnOnce() -> F,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default());
+    let (runtime, result) = match runtime {
+        Ok(runtime) => (Some(runtime), Ok(())),
+        Err(error) => (None, Err(error)),
+    };
+    // Whoever started the workers waits for this.
+    drop(made.send(result));
+    drop(made);
+    if let Some(runtime) = runtime {
+        runtime.block_on(serve());
+    }
+}
+
+async fn serve(index: usize, reader: Reader, mut mailbox: mpsc::Receiver<Command>, peers: Peers) {
+    let worker = Worker::new(index, reader, Arc::clone(&peers.load), rand::make_rng());
+    let mut accepting: HashMap<SocketAddr, CancellationToken> = HashMap::new();
+    let mut sweep = tokio::time::interval(SWEEP);
+    sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            command = mailbox.recv() => match command {
+                None | Some(Command::Exit) => break,
+                Some(command) => obey(command, &worker, &peers, &mut accepting),
+            },
+            _ = sweep.tick() => {
+                let now = Instant::now();
+                worker.clock.set(now);
+                worker.connections.sweep(now);
+                worker.pools.sweep(now);
+            }
+        }
+    }
+    worker.pools.clear();
+}
+
+fn obey(
+    command: Command,
+    worker: &Rc<Worker>,
+    peers: &Peers,
+    accepting: &mut HashMap<SocketAddr, CancellationToken>,
+) {
+    match command {
+        Command::Listen { socket, port } => {
+            let address = port.address;
+            match tokio::net::TcpListener::from_std(socket) {
+                Ok(socket) => {
+                    let stop = CancellationToken::new();
+                    accepting.insert(address, stop.clone());
+                    let loop_ = accept::run(socket, Rc::clone(worker), port, peers.clone(), stop);
+                    drop(tokio::task::spawn_local(loop_));
+                }
+                Err(error) => tracing::error!(%address, %error, "cannot accept on a bound socket"),
+            }
+        }
+        Command::Adopt { stream, peer, port } => match tokio::net::TcpStream::from_std(stream) {
+            Ok(stream) => connection::spawn(stream, peer, worker, &port),
+            Err(error) => {
+                tracing::debug!(%error, "a connection was lost on its way from another worker")
+            }
+        },
+        Command::Stop { address } => {
+            if let Some(stop) = accepting.remove(&address) {
+                stop.cancel();
+            }
+            worker.connections.close(Some(address), Close::Graceful);
+        }
+        Command::LastRequests => worker.last_requests.set(true),
+        Command::CloseAll(how) => {
+            worker.connections.close(None, how);
+            worker.closing.set(how);
+        }
+        // Handled by the loop.
+        Command::Exit => {}
+    }
+}

@@ -1,0 +1,216 @@
+//! Every verb and option, as clap reads them.
+//!
+//! Must not know what a verb does.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Divide HTTP traffic between the versions of a service, and change the division without dropping a
+/// request.
+#[derive(Debug, Parser)]
+#[command(
+    name = "weir",
+    version,
+    about,
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run the proxy with a configuration file or folder
+    Run(RunOptions),
+    /// Run the proxy without a file: one listener, a weight for each backend
+    Quick(QuickOptions),
+    /// Show a split at work with built-in backends and traffic; needs nothing else
+    Demo(DemoOptions),
+    /// Check a configuration and print every problem
+    Check(CheckOptions),
+    /// Say which rule and backend a request would get, and why
+    Explain(ExplainOptions),
+    /// Ask a running proxy how it is
+    Status(ShowOptions),
+    /// Ask a running proxy for its listeners
+    Listeners(ShowOptions),
+    /// Ask a running proxy for its routes and their observed split
+    Routes(ShowOptions),
+    /// Ask a running proxy for its backends
+    Backends(ShowOptions),
+    /// Exit with 0 when a running proxy is alive (or ready); for images without curl
+    Healthcheck(HealthcheckOptions),
+    /// Print the JSON Schema of the configuration file
+    Schema,
+    /// Print completions for a shell
+    Completions(CompletionsOptions),
+    /// Print the manual page
+    Man,
+    /// Print the version
+    Version,
+}
+
+/// Options of everything that serves.
+#[derive(Debug, Args)]
+pub(crate) struct ServeOptions {
+    /// Threads of the data path [default: what the machine or the cgroup allows]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), env = "WEIR_WORKERS")]
+    pub(crate) workers: Option<u16>,
+    /// Address of the admin listener, in place of the configured one
+    #[arg(long, value_name = "ADDRESS", env = "WEIR_ADMIN")]
+    pub(crate) admin: Option<SocketAddr>,
+    /// Level of the program log: error, warn, info, debug, trace, or directives such as `weir=debug`
+    #[arg(long, value_name = "LEVEL", default_value = "info", env = "WEIR_LOG")]
+    pub(crate) log: String,
+}
+
+/// `weir run`
+#[derive(Debug, Args)]
+pub(crate) struct RunOptions {
+    /// File or folder [default: $WEIR_CONFIG, ./weir.yaml, /etc/weir/weir.yaml]
+    #[arg(long, short, value_name = "PATH")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) serve: ServeOptions,
+}
+
+/// `weir quick`
+#[derive(Debug, Args)]
+pub(crate) struct QuickOptions {
+    /// Address to accept connections on
+    #[arg(long, short, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: String,
+    /// A backend and its weight: URL, or URL=WEIGHT; repeat for more
+    #[arg(long, short, value_name = "URL[=WEIGHT]", required = true)]
+    pub(crate) to: Vec<String>,
+    /// Keep a client on one backend by a cookie of this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cookie: Option<String>,
+    /// Print the configuration that this stands for, and exit
+    #[arg(long)]
+    pub(crate) print_config: bool,
+    #[command(flatten)]
+    pub(crate) serve: ServeOptions,
+}
+
+/// `weir demo`
+#[derive(Debug, Args)]
+pub(crate) struct DemoOptions {
+    /// Stop after this many requests
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) requests: Option<u64>,
+    /// Weights of the two built-in backends
+    #[arg(long, value_name = "STABLE/CANDIDATE", default_value = "95/5")]
+    pub(crate) weights: String,
+    /// Requests a second
+    #[arg(long, value_name = "N", default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) rps: u32,
+    /// Address of the proxy [default: a free port]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    pub(crate) listen: SocketAddr,
+    /// Address of the admin listener [default: a free port]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    pub(crate) admin: SocketAddr,
+    /// Threads of the data path
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) workers: Option<u16>,
+}
+
+/// `weir check`
+#[derive(Debug, Args)]
+pub(crate) struct CheckOptions {
+    /// File or folder [default: $WEIR_CONFIG, ./weir.yaml, /etc/weir/weir.yaml]
+    pub(crate) path: Option<PathBuf>,
+    /// How problems are printed
+    #[arg(long, value_enum, default_value_t = ProblemFormat::Human)]
+    pub(crate) format: ProblemFormat,
+}
+
+/// How problems are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProblemFormat {
+    /// For people, with the source line
+    Human,
+    /// For programs, on standard output
+    Json,
+}
+
+/// `weir explain`
+#[derive(Debug, Args)]
+pub(crate) struct ExplainOptions {
+    /// The method
+    pub(crate) method: String,
+    /// The URL, with scheme and host
+    pub(crate) url: String,
+    /// A header field of the request; repeat for more
+    #[arg(long = "header", short = 'H', value_name = "NAME: VALUE")]
+    pub(crate) headers: Vec<String>,
+    /// File or folder [default: $WEIR_CONFIG, ./weir.yaml, /etc/weir/weir.yaml]
+    #[arg(long, short, value_name = "PATH")]
+    pub(crate) config: Option<PathBuf>,
+    /// Address of the client
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub(crate) client: std::net::IpAddr,
+    /// Choose this many times and show how often each backend came
+    #[arg(short = 'n', value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) repeat: u32,
+    /// How the answer is printed
+    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+/// Options of the verbs that ask a running proxy.
+#[derive(Debug, Args)]
+pub(crate) struct ShowOptions {
+    /// Address of its admin listener
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:14490",
+        env = "WEIR_ADMIN"
+    )]
+    pub(crate) admin: SocketAddr,
+    /// How the answer is printed
+    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+/// How an answer is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+    /// For people who like it
+    Yaml,
+}
+
+/// `weir healthcheck`
+#[derive(Debug, Args)]
+pub(crate) struct HealthcheckOptions {
+    /// Ask whether it is ready for traffic, not just alive
+    #[arg(long)]
+    pub(crate) ready: bool,
+    /// Address of its admin listener
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:14490",
+        env = "WEIR_ADMIN"
+    )]
+    pub(crate) admin: SocketAddr,
+}
+
+/// `weir completions`
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsOptions {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}

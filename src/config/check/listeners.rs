@@ -1,0 +1,215 @@
+//! Checks of listeners and of the addresses that they share with one another and with the admin
+//! listener.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use super::place::{At, Report};
+use super::{Part, at_least_one};
+use crate::config::document::{Admin, Listener};
+use crate::config::problem::Code;
+use crate::config::values::HostPattern;
+
+pub(super) fn check(parts: &[Part], report: &mut Report) {
+    let all: Vec<(&Part, usize, &Listener)> = parts
+        .iter()
+        .flat_map(|part| {
+            part.document
+                .listeners
+                .iter()
+                .enumerate()
+                .map(move |(index, it)| (part, index, it))
+        })
+        .collect();
+    let lost = parts
+        .iter()
+        .any(|part| At::root(part).lost_key("listeners"));
+    if let (Some(part), true, false) = (parts.first(), all.is_empty(), lost) {
+        let help = "add `listeners: [{ name: web, address: \":8080\" }]`";
+        report.add(
+            At::root(part)
+                .problem(Code::NoListeners, "there is no listener")
+                .help(help),
+        );
+    }
+    let mut taken: HashMap<(SocketAddr, Option<&HostPattern>), &str> = HashMap::new();
+    let mut sockets: HashMap<SocketAddr, &Listener> = HashMap::new();
+    for (part, index, listener) in &all {
+        let root = At::root(part);
+        let list = root.key("listeners");
+        let at = list.item(*index);
+        check_one(listener, at, report);
+        // With a part left out, it would be compared by defaults.
+        if at.lost_below() {
+            continue;
+        }
+        let address = listener.address.get();
+        if let Some(other) = taken.insert(
+            (address, listener.hostname.as_ref()),
+            listener.name.as_str(),
+        ) {
+            let host = listener
+                .hostname
+                .as_ref()
+                .map_or("no hostname".to_owned(), |host| {
+                    format!("the hostname `{host}`")
+                });
+            let message =
+                format!("the listener `{other}` also has the address `{address}` and {host}");
+            let help = "give one of them another address, or each a `hostname` of its own";
+            report.add(
+                at.key("address")
+                    .problem(Code::ListenerConflict, message)
+                    .help(help),
+            );
+        }
+        let first = *sockets.entry(address).or_insert(listener);
+        if let Some(key) = difference(first, listener) {
+            let message = format!(
+                "the listener `{}` has the same address and another `{key}`",
+                first.name
+            );
+            let help = format!(
+                "the host is not known yet when `{key}` counts; write the same there, or take another address"
+            );
+            report.add(
+                at.key("address")
+                    .problem(Code::SharedSocket, message)
+                    .help(help),
+            );
+        }
+    }
+    let addresses: Vec<(&str, SocketAddr)> = all
+        .iter()
+        .map(|(_, _, listener)| (listener.name.as_str(), listener.address.get()))
+        .collect();
+    check_admin(parts, &addresses, report);
+}
+
+fn check_one(listener: &Listener, at: At<'_>, report: &mut Report) {
+    if listener.protocols.is_empty() {
+        let problem = at
+            .key("protocols")
+            .problem(Code::NoProtocol, "the list of protocols is empty");
+        report.add(problem.help("leave the key out for `[http1, h2c]`"));
+    }
+    if listener.advertised_port == Some(0) {
+        let message = "expected a port from 1 to 65535, found `0`";
+        report.add(at.key("advertisedPort").problem(Code::WrongValue, message));
+    }
+    let limits = at.key("limits");
+    at_least_one(
+        limits,
+        "connections",
+        Some(listener.limits.connections),
+        report,
+    );
+    at_least_one(limits, "requests", listener.limits.requests, report);
+    at_least_one(limits, "streams", Some(listener.limits.streams), report);
+    if !(1..=1000).contains(&listener.limits.header_count) {
+        let message = format!(
+            "expected a number from 1 to 1000, found `{}`",
+            listener.limits.header_count
+        );
+        report.add(limits.key("headerCount").problem(Code::WrongValue, message));
+    }
+    for (key, size) in [
+        ("headerBytes", listener.limits.header_bytes),
+        ("targetBytes", listener.limits.target_bytes),
+    ] {
+        if size.0 == 0 {
+            let message = "expected at least 1 byte, found `0`";
+            report.add(limits.key(key).problem(Code::WrongValue, message));
+        }
+    }
+}
+
+/// The first key in which two listeners of one socket differ and may not, because it counts before
+/// the head of a request has been read.
+fn difference(a: &Listener, b: &Listener) -> Option<&'static str> {
+    let speaks = |it: &Listener| {
+        use crate::config::document::ListenerProtocol::{H2c, Http1};
+        (it.protocols.contains(&Http1), it.protocols.contains(&H2c))
+    };
+    let differs = [
+        ("protocols", speaks(a) != speaks(b)),
+        ("halfClose", a.half_close != b.half_close),
+        (
+            "limits.connections",
+            a.limits.connections != b.limits.connections,
+        ),
+        (
+            "limits.headerBytes",
+            a.limits.header_bytes != b.limits.header_bytes,
+        ),
+        (
+            "limits.headerCount",
+            a.limits.header_count != b.limits.header_count,
+        ),
+        (
+            "limits.targetBytes",
+            a.limits.target_bytes != b.limits.target_bytes,
+        ),
+        ("limits.streams", a.limits.streams != b.limits.streams),
+        ("timeouts.header", a.timeouts.header != b.timeouts.header),
+        ("timeouts.idle", a.timeouts.idle != b.timeouts.idle),
+    ];
+    differs
+        .into_iter()
+        .find(|(_, differs)| *differs)
+        .map(|(key, _)| key)
+}
+
+fn check_admin(parts: &[Part], listeners: &[(&str, SocketAddr)], report: &mut Report) {
+    let owner = parts
+        .iter()
+        .find(|part| part.document.admin.is_some())
+        .or(parts.first());
+    let Some(part) = owner else { return };
+    let default = Admin::default();
+    let admin = part.document.admin.as_ref().unwrap_or(&default);
+    let root = At::root(part);
+    let object = root.key("admin");
+    let places = [
+        ("address", Some(admin.address)),
+        ("metricsAddress", admin.metrics_address),
+    ];
+    for (key, address) in places {
+        let Some(address) = address.map(|address| address.get()) else {
+            continue;
+        };
+        if let Some((name, other)) = listeners.iter().find(|(_, other)| overlap(address, *other)) {
+            let message = format!(
+                "the admin address `{address}` and the address `{other}` of the listener `{name}` overlap"
+            );
+            report.add(
+                object
+                    .key(key)
+                    .problem(Code::AdminAddress, message)
+                    .help("give one of them another port"),
+            );
+        }
+    }
+    if let Some(metrics) = admin.metrics_address
+        && overlap(metrics.get(), admin.address.get())
+    {
+        let message = format!(
+            "`metricsAddress` and the admin address `{}` overlap",
+            admin.address
+        );
+        let help =
+            "the admin address serves the metrics already; leave this out, or take another port";
+        report.add(
+            object
+                .key("metricsAddress")
+                .problem(Code::AdminAddress, message)
+                .help(help),
+        );
+    }
+}
+
+/// Whether a connection could be meant for either. Port 0 is a free port, so never the same.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let every = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() != 0 && a.port() == b.port() && (every || a.ip() == b.ip())
+}

@@ -1,0 +1,328 @@
+//! What a single value cannot tell: names and references, and combinations without a sense.
+//!
+//! Owns the checks over all files together. Must not know how files are read, nor build anything
+//! from them.
+
+mod filters;
+mod listeners;
+mod matches;
+mod place;
+mod rules;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::document::{Backend, BackendRef, Document};
+use super::problem::{Code, Problem, Source, Span};
+use super::suggest::nearest;
+use super::values::Name;
+use super::yaml::Node;
+use place::{At, Report};
+
+/// A file that was read: its tree and its document have the same shape.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) source: Arc<Source>,
+    pub(super) root: Node,
+    pub(super) document: Document,
+}
+
+/// Every problem of the files together, in the order of files and places.
+pub(super) fn check(parts: &[Part]) -> Vec<Problem> {
+    let mut report = Report::default();
+    versions(parts, &mut report);
+    single_objects(parts, &mut report);
+    let names = Names::collect(parts, &mut report);
+    listeners::check(parts, &mut report);
+    rules::check(parts, &names, &mut report);
+    for part in parts {
+        let root = At::root(part);
+        let list = root.key("backends");
+        for (index, backend) in part.document.backends.iter().enumerate() {
+            check_backend(backend, list.item(index), &names, &mut report);
+        }
+    }
+    let order = |problem: &Problem| {
+        let part = parts
+            .iter()
+            .position(|part| Arc::ptr_eq(&part.source, &problem.source));
+        (part, problem.span)
+    };
+    let mut problems = report.into_problems();
+    problems.sort_by_cached_key(order);
+    problems
+}
+
+fn versions(parts: &[Part], report: &mut Report) {
+    for part in parts {
+        let root = At::root(part);
+        let help = "write `version: 1` at the top of the file";
+        match part.document.version {
+            Some(1) => {}
+            Some(other) => {
+                let message = format!("this program reads version 1 of the format, not {other}");
+                report.add(
+                    root.key("version")
+                        .problem(Code::Version, message)
+                        .help(help),
+                );
+            }
+            None if root.lost_key("version") => {}
+            None => report.add(
+                root.problem(Code::Version, "the key `version` is missing")
+                    .help(help),
+            ),
+        }
+    }
+}
+
+/// `admin`, `accessLog` and `drain` cannot be joined, so they stand in one file.
+fn single_objects(parts: &[Part], report: &mut Report) {
+    for key in ["admin", "accessLog", "drain"] {
+        let mut first: Option<(&Arc<Source>, Span)> = None;
+        for part in parts {
+            let root = At::root(part);
+            if !root.has(key) {
+                continue;
+            }
+            let at = root.key(key);
+            match first {
+                None => first = Some((&part.source, at.span())),
+                Some((source, span)) => {
+                    let message = format!("`{key}` stands in two files");
+                    let problem =
+                        at.problem(Code::SecondObject, message)
+                            .related(source, span, "first here");
+                    report.add(problem.help("join the two, and remove one"));
+                }
+            }
+        }
+    }
+    for part in parts {
+        let root = At::root(part);
+        if let Some(log) = part
+            .document
+            .access_log
+            .as_ref()
+            .filter(|log| log.sample_percent > 100)
+        {
+            let message = format!(
+                "expected a percentage from 0 to 100, found `{}`",
+                log.sample_percent
+            );
+            let object = root.key("accessLog");
+            report.add(
+                object
+                    .key("samplePercent")
+                    .problem(Code::WrongValue, message),
+            );
+        }
+    }
+}
+
+/// The names that references may use.
+struct Names<'a> {
+    listeners: HashSet<&'a str>,
+    backends: HashSet<&'a str>,
+    /// Backends that some rule refers to.
+    used: HashSet<&'a str>,
+    /// Whether an element was left out, so that a missing name says nothing.
+    lost_listeners: bool,
+    lost_backends: bool,
+    lost_routes: bool,
+}
+
+impl<'a> Names<'a> {
+    fn collect(parts: &'a [Part], report: &mut Report) -> Self {
+        let lost = |key| parts.iter().any(|part| At::root(part).lost_key(key));
+        let listeners = unique(
+            parts,
+            "listeners",
+            "listener",
+            |document| names(&document.listeners, |it| &it.name),
+            report,
+        );
+        let backends = unique(
+            parts,
+            "backends",
+            "backend",
+            |document| names(&document.backends, |it| &it.name),
+            report,
+        );
+        unique(
+            parts,
+            "routes",
+            "route",
+            |document| names(&document.routes, |it| &it.name),
+            report,
+        );
+        let rules = parts
+            .iter()
+            .flat_map(|part| &part.document.routes)
+            .flat_map(|route| &route.rules);
+        let used = rules
+            .flat_map(|rule| &rule.backend_refs)
+            .map(|backend| backend.name.as_str())
+            .collect();
+        Self {
+            listeners,
+            backends,
+            used,
+            lost_listeners: lost("listeners"),
+            lost_backends: lost("backends"),
+            lost_routes: parts
+                .iter()
+                .any(|part| At::root(part).key("routes").lost_below()),
+        }
+    }
+}
+
+fn names<T>(list: &[T], name: impl Fn(&T) -> &Name) -> Vec<&str> {
+    list.iter().map(|element| name(element).as_str()).collect()
+}
+
+/// The names of a list over all files; a name that is there already is told.
+fn unique<'a>(
+    parts: &'a [Part],
+    key: &'static str,
+    what: &str,
+    names: impl Fn(&'a Document) -> Vec<&'a str>,
+    report: &mut Report,
+) -> HashSet<&'a str> {
+    let mut first: HashMap<&str, (usize, usize)> = HashMap::new();
+    for (file, part) in parts.iter().enumerate() {
+        for (index, name) in names(&part.document).into_iter().enumerate() {
+            let Some((file, earlier)) = first.get(name).copied() else {
+                first.insert(name, (file, index));
+                continue;
+            };
+            let (Some(other), root) = (parts.get(file), At::root(part)) else {
+                continue;
+            };
+            let (other_root, list) = (At::root(other), root.key(key));
+            let (other_list, item) = (other_root.key(key), list.item(index));
+            let other_item = other_list.item(earlier);
+            let other_name = other_item.key("name");
+            let message = format!("there are two {what}s with the name `{name}`");
+            let problem = item.key("name").problem(Code::DuplicateName, message);
+            report.add(
+                problem
+                    .related(other_name.source, other_name.span(), "first here")
+                    .help("give one of them another name"),
+            );
+        }
+    }
+    first.into_keys().collect()
+}
+
+fn check_backend(backend: &Backend, at: At<'_>, names: &Names<'_>, report: &mut Report) {
+    let name = &backend.name;
+    let used = names.used.contains(name.as_str());
+    if !used && !names.lost_routes {
+        let message = format!("no backendRef names the backend `{name}`");
+        report.add(
+            at.key("name")
+                .problem(Code::UnusedBackend, message)
+                .help("remove it, or name it in a rule"),
+        );
+    }
+    if used && backend.endpoints.is_empty() && !at.lost_key("endpoints") {
+        let message = format!("the backend `{name}` has no endpoint; its share answers 503");
+        let help = "add `endpoints: [{ address: 10.0.0.11:8080 }]`";
+        report.add(
+            at.key("name")
+                .problem(Code::NoEndpoints, message)
+                .help(help),
+        );
+    }
+    let (list, mut known) = (at.key("endpoints"), HashSet::new());
+    for (index, endpoint) in backend.endpoints.iter().enumerate() {
+        if !known.insert(&endpoint.address) {
+            let message = format!("the endpoint `{}` stands twice", endpoint.address);
+            report.add(
+                list.item(index)
+                    .key("address")
+                    .problem(Code::DuplicateEndpoint, message),
+            );
+        }
+    }
+    let limits = at.key("limits");
+    at_least_one(
+        limits,
+        "connections",
+        Some(backend.limits.connections),
+        report,
+    );
+    at_least_one(limits, "requests", backend.limits.requests, report);
+}
+
+fn at_least_one(object: At<'_>, key: &'static str, value: Option<u32>, report: &mut Report) {
+    if value == Some(0) {
+        let message = format!("`{key}` must be at least 1: with 0, nothing would ever pass");
+        report.add(
+            object
+                .key(key)
+                .problem(Code::WrongValue, message)
+                .help("leave the key out for the default"),
+        );
+    }
+}
+
+fn check_reference(reference: &BackendRef, at: At<'_>, names: &Names<'_>, report: &mut Report) {
+    let name = reference.name.as_str();
+    let foreign = [
+        (
+            "namespace",
+            reference
+                .namespace
+                .as_deref()
+                .filter(|namespace| !namespace.is_empty()),
+        ),
+        (
+            "kind",
+            reference
+                .kind
+                .as_deref()
+                .filter(|kind| !matches!(*kind, "" | "Service" | "Backend")),
+        ),
+        (
+            "group",
+            reference.group.as_deref().filter(|group| !group.is_empty()),
+        ),
+    ];
+    if let Some((key, Some(value))) = foreign.into_iter().find(|(_, value)| value.is_some()) {
+        let message = format!(
+            "the {key} `{value}` of this backendRef is unknown to a file; its share answers 500"
+        );
+        let help = format!("name a backend of this configuration and leave `{key}` out");
+        report.add(
+            at.key(key)
+                .problem(Code::ForeignReference, message)
+                .help(help),
+        );
+    } else if !names.backends.contains(name) && !names.lost_backends {
+        let at = at.key("name");
+        let problem = at.problem(
+            Code::UnknownBackend,
+            format!("there is no backend `{name}`"),
+        );
+        report.add(with_nearest(problem, name, &names.backends, report));
+    }
+}
+
+fn with_nearest(problem: Problem, name: &str, names: &HashSet<&str>, report: &Report) -> Problem {
+    if report.is_full() {
+        return problem;
+    }
+    let mut sorted: Vec<&str> = names.iter().copied().collect();
+    sorted.sort_unstable();
+    match nearest(name, sorted.iter().copied()) {
+        Some(near) => problem.help(format!("did you mean `{near}`?")),
+        None if sorted.is_empty() => problem.help("there is none at all"),
+        None if sorted.len() <= 10 => problem.help(format!("there are: `{}`", sorted.join("`, `"))),
+        None => problem,
+    }
+}
+
+#[cfg(test)]
+mod tests;

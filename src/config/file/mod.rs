@@ -1,0 +1,355 @@
+//! From a path to a checked document: finding, reading, joining.
+//!
+//! Owns which files belong to a configuration and how much is read of them. Must not know what is
+//! done with the document, nor when it is read again.
+
+use std::collections::hash_map::DefaultHasher;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::hash::{Hash, Hasher};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::check::{self, Part};
+use super::decode;
+use super::document::Document;
+use super::problem::{Code, Problem, Severity, Source, Span};
+use super::yaml::{self, Environment, Kind};
+
+/// The environment variable that names the configuration.
+pub const VARIABLE: &str = "WEIR_CONFIG";
+
+/// Where a configuration is looked for when none is named.
+pub const PLACES: [&str; 2] = ["weir.yaml", "/etc/weir/weir.yaml"];
+
+/// Bytes of all files together.
+const LARGEST: u64 = 32 << 20;
+
+/// A configuration without errors.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// All files joined.
+    pub document: Document,
+    /// What is accepted and probably not meant.
+    pub warnings: Vec<Problem>,
+    /// A number that is equal for equal names and contents of the files, within one program version.
+    pub hash: u64,
+    /// The files, in the order in which they were joined.
+    pub files: Vec<PathBuf>,
+}
+
+/// The path to load: `explicit`, else that of `WEIR_CONFIG`, else the first of [`PLACES`] that exists.
+///
+/// # Errors
+/// When there is none.
+pub fn search(explicit: Option<&Path>) -> Result<PathBuf, Vec<Problem>> {
+    search_in(explicit, std::env::var_os(VARIABLE), &PLACES.map(Path::new))
+}
+
+fn search_in(
+    explicit: Option<&Path>,
+    variable: Option<OsString>,
+    places: &[&Path],
+) -> Result<PathBuf, Vec<Problem>> {
+    let named = explicit
+        .map(Path::to_owned)
+        .or(variable.filter(|path| !path.is_empty()).map(PathBuf::from));
+    // A place that is there and cannot be read is an error to show, not a reason to go on.
+    let exists = |path: &&&Path| fs::symlink_metadata(path).is_ok();
+    named
+        .or_else(|| places.iter().find(exists).map(|path| (*path).to_owned()))
+        .ok_or_else(|| {
+            let source = Arc::new(Source {
+                name: places
+                    .first()
+                    .map(|it| it.display().to_string())
+                    .unwrap_or_default(),
+                ..Source::default()
+            });
+            let shown: Vec<_> = places
+                .iter()
+                .map(|path| format!("`{}`", path.display()))
+                .collect();
+            let message = format!(
+                "no configuration was found; looked for {}",
+                shown.join(" and ")
+            );
+            vec![
+                Problem::of_file(Code::NoFile, &source, message)
+                    .help("name one with `--config PATH` or WEIR_CONFIG"),
+            ]
+        })
+}
+
+/// Reads and checks a file, or every `*.yaml`, `*.yml` and `*.json` of a folder in name order.
+///
+/// # Errors
+/// Every problem, warnings included, when one of them is an error.
+pub fn load(path: &Path) -> Result<Loaded, Vec<Problem>> {
+    let files = list(path).map_err(|problem| vec![*problem])?;
+    let (mut texts, mut problems) = (Vec::new(), Vec::new());
+    let mut left = LARGEST;
+    for file in &files {
+        match read(file, left) {
+            Ok(text) => {
+                left = left.saturating_sub(text.text.len() as u64);
+                texts.push(Arc::new(text));
+            }
+            Err(problem) if problem.code == Code::TooLarge => return Err(vec![*problem]),
+            Err(problem) => problems.push(*problem),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    Ok(Loaded {
+        files,
+        ..join(texts, &environment)?
+    })
+}
+
+/// Checks a text as if it were the only file, with the process's environment.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(name: &str, text: &str) -> Result<Loaded, Vec<Problem>> {
+    parse_with(name, text, &environment)
+}
+
+pub(super) fn parse_with(
+    name: &str,
+    text: &str,
+    environment: Environment<'_>,
+) -> Result<Loaded, Vec<Problem>> {
+    join(
+        vec![Arc::new(Source {
+            name: name.to_owned(),
+            text: text.to_owned(),
+        })],
+        environment,
+    )
+}
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// A number that changes when [`load`] would read something else; also when it would fail otherwise.
+pub(super) fn fingerprint(path: &Path) -> u64 {
+    let Ok(files) = list(path) else { return 0 };
+    let (mut hasher, mut left) = (DefaultHasher::new(), LARGEST);
+    for file in &files {
+        match read(file, left) {
+            Ok(source) => {
+                left = left.saturating_sub(source.text.len() as u64);
+                source.name.hash(&mut hasher);
+                source.text.hash(&mut hasher);
+            }
+            // The text up to the first wrong byte is part of it.
+            Err(problem) => {
+                (problem.code.id(), &problem.source.text, &problem.message).hash(&mut hasher)
+            }
+        }
+    }
+    hasher.finish()
+}
+
+fn failed(path: &Path, code: Code, message: impl Into<String>) -> Box<Problem> {
+    let source = Source {
+        name: path.display().to_string(),
+        ..Source::default()
+    };
+    Box::new(Problem::of_file(code, &Arc::new(source), message))
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Box<Problem> {
+    let problem = failed(
+        path,
+        Code::Unreadable,
+        format!("cannot read `{}`: {error}", path.display()),
+    );
+    match error.kind() {
+        io::ErrorKind::NotFound => Box::new(
+            problem
+                .help("check the path; it counts from the folder that the program was started in"),
+        ),
+        io::ErrorKind::PermissionDenied => {
+            Box::new(problem.help("let the user that the program runs as read it"))
+        }
+        _ => problem,
+    }
+}
+
+/// The files of a configuration. In a folder, names with a leading dot are passed over: editors'
+/// copies, and the folders of a Kubernetes ConfigMap, whose files are links into one of them.
+pub(super) fn list(path: &Path) -> Result<Vec<PathBuf>, Box<Problem>> {
+    let metadata = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
+    if !metadata.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path).map_err(|error| unreadable(path, &error))? {
+        let file = entry.map_err(|error| unreadable(path, &error))?.path();
+        let hidden = file
+            .file_name()
+            .is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+        let ours = file
+            .extension()
+            .is_some_and(|it| it == "yaml" || it == "yml" || it == "json");
+        if ours && !hidden && !file.is_dir() {
+            files.push(file);
+        }
+    }
+    if files.is_empty() {
+        let message = format!(
+            "the folder `{}` has no `*.yaml`, `*.yml` or `*.json`",
+            path.display()
+        );
+        return Err(failed(path, Code::NoFile, message));
+    }
+    files.sort_unstable();
+    Ok(files)
+}
+
+/// The text of a file of at most `left` bytes; its size is asked for before anything is read.
+fn read(path: &Path, left: u64) -> Result<Source, Box<Problem>> {
+    let metadata = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
+    if !metadata.is_file() {
+        let message = format!("`{}` is not a regular file", path.display());
+        return Err(failed(path, Code::Unreadable, message));
+    }
+    let too_large = || {
+        let message = format!(
+            "with `{}`, the configuration is larger than {} MiB",
+            path.display(),
+            LARGEST >> 20
+        );
+        failed(path, Code::TooLarge, message)
+    };
+    if metadata.len() > left {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+    // It may have grown since.
+    file.take(left + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| unreadable(path, &error))?;
+    if bytes.len() as u64 > left {
+        return Err(too_large());
+    }
+    let name = path.display().to_string();
+    String::from_utf8(bytes)
+        .map(|text| Source {
+            name: name.clone(),
+            text,
+        })
+        .map_err(|error| {
+            let offset = error.utf8_error().valid_up_to();
+            let bytes = error.into_bytes();
+            let message = format!(
+                "the file is not UTF-8 text: byte {offset} is 0x{:02x}",
+                bytes.get(offset).copied().unwrap_or_default()
+            );
+            let text =
+                String::from_utf8_lossy(bytes.get(..offset).unwrap_or_default()).into_owned();
+            let place = u32::try_from(offset).unwrap_or(u32::MAX);
+            let source = Arc::new(Source { name, text });
+            let problem = Problem::new(
+                Code::NotUtf8,
+                &source,
+                Span {
+                    start: place,
+                    end: place,
+                },
+                message,
+            );
+            Box::new(problem.help("save the file as UTF-8"))
+        })
+}
+
+fn join(texts: Vec<Arc<Source>>, environment: Environment<'_>) -> Result<Loaded, Vec<Problem>> {
+    let mut hasher = DefaultHasher::new();
+    let (mut parts, mut problems, mut complete) = (Vec::new(), Vec::new(), true);
+    for source in texts {
+        (&source.name, &source.text).hash(&mut hasher);
+        let (part, found) = part(&source, environment);
+        problems.extend(found);
+        match part {
+            Some(part) => parts.push(part),
+            None => complete = false,
+        }
+    }
+    // Without one of the files, every reference into it would seem to be wrong.
+    if complete {
+        problems.extend(check::check(&parts));
+    }
+    if problems
+        .iter()
+        .any(|problem| problem.severity() == Severity::Error)
+    {
+        return Err(problems);
+    }
+    let document = merge(parts.into_iter().map(|part| part.document));
+    Ok(Loaded {
+        document,
+        warnings: problems,
+        hash: hasher.finish(),
+        files: Vec::new(),
+    })
+}
+
+fn part(source: &Arc<Source>, environment: Environment<'_>) -> (Option<Part>, Vec<Problem>) {
+    let (root, mut problems) = yaml::read(source, environment);
+    let nothing = root
+        .as_ref()
+        .is_none_or(|root| matches!(root.kind, Kind::Null));
+    if nothing {
+        if problems.is_empty() {
+            // Editors and copying empty a file before they write it.
+            let problem = Problem::of_file(Code::Empty, source, "the file is empty");
+            problems
+                .push(problem.help(
+                    "it may be half written; the least that can stand in it is `version: 1`",
+                ));
+        }
+        return (None, problems);
+    }
+    let Some(mut root) = root else {
+        return (None, problems);
+    };
+    let (document, found) = decode::document(&mut root, source);
+    problems.extend(found);
+    problems.sort_by_key(|problem| problem.span.map_or(u32::MAX, |span| span.start));
+    if matches!(root.kind, Kind::Broken) {
+        return (None, problems);
+    }
+    (
+        Some(Part {
+            source: Arc::clone(source),
+            root,
+            document,
+        }),
+        problems,
+    )
+}
+
+/// Lists one after the other; of what may stand once, the first.
+fn merge(documents: impl Iterator<Item = Document>) -> Document {
+    documents.fold(Document::default(), |mut all, one| {
+        all.listeners.extend(one.listeners);
+        all.routes.extend(one.routes);
+        all.backends.extend(one.backends);
+        Document {
+            version: all.version.or(one.version),
+            admin: all.admin.or(one.admin),
+            access_log: all.access_log.or(one.access_log),
+            drain: all.drain.or(one.drain),
+            ..all
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;

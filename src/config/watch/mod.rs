@@ -1,0 +1,211 @@
+//! Tells when the files of a configuration have other contents.
+//!
+//! Owns the file-system watcher, its folders and the waiting. Must not know what the files say.
+//!
+//! Folders are watched, never files: an editor replaces the file, and Kubernetes a link in the way
+//! to it. An event is only a reason to look; what counts is the content. Because events get lost
+//! (inotify's limits, its queue, network file systems), there is a look every ten seconds as well.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use notify::event::{AccessKind, AccessMode};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+
+use super::file::{fingerprint, list};
+
+/// A change is complete when so much time has passed without another event.
+const QUIET: Duration = Duration::from_millis(50);
+/// With one event after another, a look is taken after so much time.
+const IMPATIENT: Duration = Duration::from_millis(250);
+/// Between two looks without any event.
+const POLL: Duration = Duration::from_secs(10);
+/// Links followed on the way to a file, as the kernel has it.
+const LINKS: usize = 40;
+
+/// A running watch; it ends when this is dropped.
+pub struct Watch {
+    stop: Arc<AtomicBool>,
+    wake: SyncSender<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").finish_non_exhaustive()
+    }
+}
+
+impl Watch {
+    /// Watches a file or folder, and calls `changed` on a thread of its own after each change of
+    /// the contents. Start it before the first read: then no change falls between the two.
+    ///
+    /// # Errors
+    /// When there can be no further thread. A system that cannot watch is polled.
+    pub fn start(path: &Path, changed: Box<dyn Fn() + Send>) -> io::Result<Self> {
+        let path = std::path::absolute(path)?;
+        // One waiting event says the same as many.
+        let (wake, woken) = sync_channel(1);
+        let events = wake.clone();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            if event.is_ok_and(|event| !matters(&event.kind)) {
+                return;
+            }
+            match events.try_send(()) {
+                Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
+            }
+        });
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut look = Look {
+            path,
+            watcher: watcher.ok(),
+            folders: BTreeSet::new(),
+            seen: 0,
+            changed,
+        };
+        look.follow();
+        look.seen = fingerprint(&look.path);
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::Builder::new()
+            .name("config-watch".to_owned())
+            .spawn(move || {
+                while wait(&woken) && !stopped.load(Ordering::Acquire) {
+                    look.again();
+                }
+            })?;
+        Ok(Self {
+            stop,
+            wake,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        match self.wake.try_send(()) {
+            Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
+        }
+        if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join)
+            && !std::thread::panicking()
+        {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+/// Reading a file is no reason to read it again: our own looks would go on for ever.
+fn matters(kind: &EventKind) -> bool {
+    match kind {
+        EventKind::Access(access) => matches!(access, AccessKind::Close(AccessMode::Write)),
+        EventKind::Any
+        | EventKind::Create(_)
+        | EventKind::Modify(_)
+        | EventKind::Remove(_)
+        | EventKind::Other => true,
+    }
+}
+
+/// Whether it is time to look; `false` when nobody is left who could wake us.
+fn wait(woken: &Receiver<()>) -> bool {
+    match woken.recv_timeout(POLL) {
+        Ok(()) => {}
+        Err(RecvTimeoutError::Timeout) => return true,
+        Err(RecvTimeoutError::Disconnected) => return false,
+    }
+    let first = Instant::now();
+    while first.elapsed() < IMPATIENT {
+        match woken.recv_timeout(QUIET) {
+            Ok(()) => {}
+            Err(RecvTimeoutError::Timeout) => break,
+            Err(RecvTimeoutError::Disconnected) => return false,
+        }
+    }
+    true
+}
+
+struct Look {
+    path: PathBuf,
+    /// `None` where the system has no watcher for us.
+    watcher: Option<RecommendedWatcher>,
+    folders: BTreeSet<PathBuf>,
+    seen: u64,
+    changed: Box<dyn Fn() + Send>,
+}
+
+impl Look {
+    fn again(&mut self) {
+        // First the folders, then the contents: a change after this one comes as an event.
+        self.follow();
+        let now = fingerprint(&self.path);
+        if now != self.seen {
+            self.seen = now;
+            (self.changed)();
+        }
+    }
+
+    /// Watches the folders that matter now. Those known already as well: one may have been
+    /// replaced by another of the same name.
+    fn follow(&mut self) {
+        let Some(watcher) = &mut self.watcher else {
+            return;
+        };
+        let wanted = folders(&self.path);
+        for gone in self.folders.difference(&wanted) {
+            // It may have gone by itself.
+            drop(watcher.unwatch(gone));
+        }
+        self.folders = wanted
+            .into_iter()
+            .filter(|folder| watcher.watch(folder, RecursiveMode::NonRecursive).is_ok())
+            .collect();
+    }
+}
+
+/// Every folder in which a change can lead to other contents: that of the path, the path itself
+/// where it is a folder, and those of every link on the way and of what it leads to.
+fn folders(path: &Path) -> BTreeSet<PathBuf> {
+    let mut folders = BTreeSet::new();
+    let mut open = vec![path.to_owned()];
+    if path.is_dir() {
+        folders.insert(path.to_owned());
+        open.extend(list(path).unwrap_or_default());
+    } else {
+        folders.extend(path.parent().map(Path::to_owned));
+    }
+    let mut links = BTreeSet::new();
+    while let Some(path) = open.pop() {
+        for part in path.ancestors() {
+            let Ok(target) = std::fs::read_link(part) else {
+                continue;
+            };
+            let Some(folder) = part.parent() else {
+                continue;
+            };
+            if links.len() >= LINKS || !links.insert(part.to_owned()) {
+                continue;
+            }
+            folders.insert(folder.to_owned());
+            open.push(folder.join(target));
+        }
+        if let Ok(real) = path.canonicalize() {
+            folders.extend(if real.is_dir() {
+                Some(real)
+            } else {
+                real.parent().map(Path::to_owned)
+            });
+        }
+    }
+    folders
+}
+
+#[cfg(test)]
+mod tests;

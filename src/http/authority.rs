@@ -1,0 +1,437 @@
+//! One canonical host, path and framing per request; refuses what is ambiguous.
+//!
+//! Owns the rules that hold for every request of either HTTP version. Must not know routes.
+//! Pure, and the same function for HTTP/1 and HTTP/2, so that what one refuses the other cannot
+//! smuggle in.
+
+use std::borrow::Cow;
+
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use http::uri::{PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderValue, Method, Version, request};
+
+use super::path::{self, PathError};
+
+/// Longest method that is looked at (the longest registered one has 17 bytes).
+const METHOD_BYTES: usize = 32;
+
+/// A request's target in canonical form.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    /// What `Host` and `:authority` say, as sent on to the backend. Empty in HTTP/1.0 without Host.
+    pub(crate) authority: HeaderValue,
+    /// How many bytes of `authority` are the host.
+    host_bytes: usize,
+}
+
+impl Target {
+    /// The host: lower case, no port, IPv6 in brackets. Empty when the request has none.
+    pub(crate) fn host(&self) -> &str {
+        self.authority
+            .to_str()
+            .ok()
+            .and_then(|text| text.get(..self.host_bytes))
+            .unwrap_or("")
+    }
+}
+
+/// Why a request is not served. Each says what to change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Reject {
+    #[error("the request needs exactly one Host field")]
+    HostCount,
+    #[error("the Host field is not a host with an optional port")]
+    BadHost,
+    #[error("Host and :authority differ")]
+    HostMismatch,
+    #[error("the request target has user information")]
+    UserInfo,
+    #[error("the request target has a scheme other than http and https")]
+    BadScheme,
+    #[error("the request target is neither a path nor an absolute URL")]
+    BadTarget,
+    #[error(transparent)]
+    Path(#[from] PathError),
+    #[error("the method is longer than 32 bytes")]
+    LongMethod,
+    #[error("CONNECT and TRACE are not served here")]
+    MethodRefused,
+    #[error("Transfer-Encoding must be exactly `chunked`")]
+    TransferEncoding,
+    #[error("Content-Length must be one decimal number")]
+    ContentLength,
+    #[error("the only expectation served is 100-continue")]
+    Expectation,
+    #[error("the request target is longer than the limit")]
+    LongTarget,
+    #[error("the request has more header fields than the limit")]
+    ManyFields,
+}
+
+/// Checks a request's head and brings it into canonical form: `parts.uri` is left with the canonical
+/// path and query only, Host is gone from the fields (the [`Target`] has it), equal duplicates of
+/// Content-Length are folded.
+///
+/// # Errors
+/// The first reason not to serve it.
+pub(crate) fn canonical(
+    parts: &mut request::Parts,
+    target_bytes: u64,
+    header_count: usize,
+) -> Result<Target, Reject> {
+    method(&parts.method, parts.uri.path())?;
+    framing(parts)?;
+    // HTTP/2 bounds bytes, not fields; HTTP/1 was bounded while parsing.
+    if parts.headers.len() > header_count {
+        return Err(Reject::ManyFields);
+    }
+    if let Some(expect) = parts.headers.get(EXPECT)
+        && !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")
+    {
+        return Err(Reject::Expectation);
+    }
+    let target = host(parts)?;
+    canonical_path(parts, target_bytes)?;
+    Ok(target)
+}
+
+fn method(method: &Method, path: &str) -> Result<(), Reject> {
+    match *method {
+        Method::GET
+        | Method::POST
+        | Method::PUT
+        | Method::DELETE
+        | Method::HEAD
+        | Method::PATCH => Ok(()),
+        Method::CONNECT | Method::TRACE => Err(Reject::MethodRefused),
+        _ if method.as_str().len() > METHOD_BYTES => Err(Reject::LongMethod),
+        // RFC 9112, 3.2.4: the asterisk form is for OPTIONS only; `canonical_path` refuses it else.
+        _ if path == "*" && *method != Method::OPTIONS => Err(Reject::BadTarget),
+        _ => Ok(()),
+    }
+}
+
+/// RFC 9112, 6.3. hyper has settled which of the two lengths counts; here the forms that other
+/// parsers read differently are refused.
+fn framing(parts: &mut request::Parts) -> Result<(), Reject> {
+    if let Some(coding) = single(&parts.headers, &TRANSFER_ENCODING, Reject::TransferEncoding)?
+        && !coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+    {
+        return Err(Reject::TransferEncoding);
+    }
+    let mut lengths = parts.headers.get_all(CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next() else {
+        return Ok(());
+    };
+    let bytes = first.as_bytes();
+    // 19 digits always fit into u64.
+    if bytes.is_empty() || bytes.len() > 19 || !bytes.iter().all(u8::is_ascii_digit) {
+        return Err(Reject::ContentLength);
+    }
+    let mut duplicates = false;
+    for other in lengths {
+        duplicates = true;
+        if other != first {
+            return Err(Reject::ContentLength);
+        }
+    }
+    if duplicates {
+        let first = first.clone();
+        parts.headers.insert(CONTENT_LENGTH, first);
+    }
+    Ok(())
+}
+
+fn single<'a>(
+    headers: &'a HeaderMap,
+    name: &http::HeaderName,
+    error: Reject,
+) -> Result<Option<&'a HeaderValue>, Reject> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    if values.next().is_some() {
+        Err(error)
+    } else {
+        Ok(first)
+    }
+}
+
+/// RFC 9112, 3.2.2 and 3.2.3; RFC 9113, 8.3.1: exactly one host, and the target's wins.
+fn host(parts: &mut request::Parts) -> Result<Target, Reject> {
+    let from_field = single(&parts.headers, &HOST, Reject::HostCount)?;
+    if let Some(scheme) = parts.uri.scheme()
+        && *scheme != Scheme::HTTP
+        && *scheme != Scheme::HTTPS
+    {
+        return Err(Reject::BadScheme);
+    }
+    let authority = match parts.uri.authority() {
+        Some(authority) => {
+            if authority.as_str().contains('@') {
+                return Err(Reject::UserInfo);
+            }
+            let value = HeaderValue::from_str(authority.as_str()).map_err(|_| Reject::BadHost)?;
+            if let Some(field) = from_field
+                && parts.version == Version::HTTP_2
+                && !field.as_bytes().eq_ignore_ascii_case(value.as_bytes())
+            {
+                return Err(Reject::HostMismatch);
+            }
+            if from_field.is_none() && parts.version == Version::HTTP_11 {
+                return Err(Reject::HostCount);
+            }
+            value
+        }
+        None => match from_field {
+            Some(field) => field.clone(),
+            None if parts.version == Version::HTTP_10 => HeaderValue::from_static(""),
+            None => return Err(Reject::HostCount),
+        },
+    };
+    parts.headers.remove(HOST);
+    let (authority, host_bytes) = canonical_authority(authority)?;
+    Ok(Target {
+        authority,
+        host_bytes,
+    })
+}
+
+/// RFC 3986, 3.2.2, without user information: `host`, `host:port`, `[v6]`, `[v6]:port`.
+/// Lower case; a trailing dot of the host is taken away (it names the same host).
+fn canonical_authority(value: HeaderValue) -> Result<(HeaderValue, usize), Reject> {
+    let bytes = value.as_bytes();
+    if bytes.is_empty() {
+        return Ok((value, 0));
+    }
+    let (host_end, port) = if bytes[0] == b'[' {
+        let close = memchr::memchr(b']', bytes).ok_or(Reject::BadHost)?;
+        let inside = std::str::from_utf8(&bytes[1..close]).map_err(|_| Reject::BadHost)?;
+        inside
+            .parse::<std::net::Ipv6Addr>()
+            .map_err(|_| Reject::BadHost)?;
+        (close + 1, &bytes[close + 1..])
+    } else {
+        let end = memchr::memchr(b':', bytes).unwrap_or(bytes.len());
+        let legal = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
+        if end == 0 || !bytes[..end].iter().all(legal) || bytes[0] == b'.' {
+            return Err(Reject::BadHost);
+        }
+        (end, &bytes[end..])
+    };
+    if let Some((colon, digits)) = port.split_first() {
+        let number = std::str::from_utf8(digits)
+            .ok()
+            .filter(|d| d.bytes().all(|b| b.is_ascii_digit()));
+        // An empty port means the default one (RFC 3986, 3.2.3).
+        let valid =
+            number.is_some_and(|d| d.is_empty() || d.len() <= 5 && d.parse::<u16>().is_ok());
+        if *colon != b':' || !valid {
+            return Err(Reject::BadHost);
+        }
+    }
+    let upper = bytes.iter().any(u8::is_ascii_uppercase);
+    let dotted = bytes[host_end - 1] == b'.';
+    if !upper && !dotted {
+        return Ok((value, host_end));
+    }
+    let mut text = bytes.to_ascii_lowercase();
+    let mut end = host_end;
+    if dotted {
+        text.remove(host_end - 1);
+        end -= 1;
+    }
+    if end == 0 {
+        return Err(Reject::BadHost);
+    }
+    let value = HeaderValue::from_bytes(&text).map_err(|_| Reject::BadHost)?;
+    Ok((value, end))
+}
+
+fn canonical_path(parts: &mut request::Parts, target_bytes: u64) -> Result<(), Reject> {
+    let absolute = parts.uri.scheme().is_some() || parts.uri.authority().is_some();
+    let Some(target) = parts.uri.path_and_query() else {
+        return Err(Reject::BadTarget);
+    };
+    if target.as_str().len() as u64 > target_bytes {
+        return Err(Reject::LongTarget);
+    }
+    if target.path() == "*" && parts.method == Method::OPTIONS {
+        return Ok(());
+    }
+    // `http::Uri` gives "/" for an absolute URL without a path, as RFC 9112, 3.2.1 wants.
+    if !target.path().starts_with('/') {
+        return Err(Reject::BadTarget);
+    }
+    let changed = match path::normalize(target.path())? {
+        Cow::Owned(path) => Some(match target.query() {
+            Some(query) => format!("{path}?{query}"),
+            None => path,
+        }),
+        Cow::Borrowed(_) => None,
+    };
+    let target = match changed {
+        Some(text) => PathAndQuery::try_from(text).map_err(|_| Reject::BadTarget)?,
+        None if absolute => target.clone(),
+        None => return Ok(()),
+    };
+    parts.uri = http::Uri::from(target);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+
+    fn check(request: Request<()>) -> Result<(String, String), Reject> {
+        let (mut parts, ()) = request.into_parts();
+        let target = canonical(&mut parts, 16_384, 128)?;
+        Ok((target.host().to_owned(), parts.uri.to_string()))
+    }
+
+    fn get(target: &str, hosts: &[&str]) -> Request<()> {
+        let mut builder = Request::builder().uri(target);
+        for host in hosts {
+            builder = builder.header(HOST, *host);
+        }
+        builder.body(()).unwrap()
+    }
+
+    #[test]
+    fn hosts_and_targets_in_canonical_form() {
+        for (target, hosts, host, uri) in [
+            ("/a?b=1", &["example.com"][..], "example.com", "/a?b=1"),
+            ("/", &["Example.COM:8080"], "example.com", "/"),
+            ("/", &["example.com."], "example.com", "/"),
+            ("/", &["example.com.:80"], "example.com", "/"),
+            ("/", &["[::1]:80"], "[::1]", "/"),
+            ("/", &["10.0.0.1:65535"], "10.0.0.1", "/"),
+            ("/", &["example.com:"], "example.com", "/"),
+            (
+                "http://one.example/x/../y?q",
+                &["two.example"],
+                "one.example",
+                "/y?q",
+            ),
+            ("http://one.example", &["two.example"], "one.example", "/"),
+        ] {
+            assert_eq!(
+                check(get(target, hosts)),
+                Ok((host.to_owned(), uri.to_owned())),
+                "{target} {hosts:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn ambiguous_hosts_and_targets_are_refused() {
+        for (target, hosts, error) in [
+            ("/", &[][..], Reject::HostCount),
+            ("/", &["a", "a"], Reject::HostCount),
+            ("/", &["a b"], Reject::BadHost),
+            ("/", &["user@a"], Reject::BadHost),
+            ("/", &["a/b"], Reject::BadHost),
+            ("/", &["a,b"], Reject::BadHost),
+            ("/", &["a:65536"], Reject::BadHost),
+            ("/", &["a:+80"], Reject::BadHost),
+            ("/", &["a:80:80"], Reject::BadHost),
+            ("/", &["[::1"], Reject::BadHost),
+            ("/", &["[::1]x"], Reject::BadHost),
+            ("/", &["[zz]"], Reject::BadHost),
+            ("/", &["."], Reject::BadHost),
+            ("ftp://a/", &["a"], Reject::BadScheme),
+            ("http://user@a/", &["a"], Reject::UserInfo),
+            ("*", &["a"], Reject::BadTarget),
+            ("/%zz", &["a"], Reject::Path(PathError::BadEscape)),
+        ] {
+            assert_eq!(check(get(target, hosts)), Err(error), "{target} {hosts:?}");
+        }
+    }
+
+    #[test]
+    fn http2_wants_host_and_authority_equal() {
+        let request = |host: &str| {
+            Request::builder()
+                .version(Version::HTTP_2)
+                .uri("http://a.example/x")
+                .header(HOST, host)
+                .body(())
+                .unwrap()
+        };
+        assert_eq!(
+            check(request("A.example")),
+            Ok(("a.example".to_owned(), "/x".to_owned()))
+        );
+        assert_eq!(check(request("b.example")), Err(Reject::HostMismatch));
+    }
+
+    #[test]
+    fn framing_has_one_meaning() {
+        let with = |name: http::HeaderName, values: &[&str]| {
+            let mut builder = Request::builder().uri("/").header(HOST, "a");
+            for value in values {
+                builder = builder.header(&name, *value);
+            }
+            check(builder.body(()).unwrap()).err()
+        };
+        assert_eq!(with(CONTENT_LENGTH, &["5"]), None);
+        assert_eq!(with(CONTENT_LENGTH, &["5", "5"]), None);
+        for values in [
+            &["5", "6"][..],
+            &["+5"],
+            &["0x5"],
+            &["5,5"],
+            &[""],
+            &["99999999999999999999"],
+            &["-1"],
+        ] {
+            assert_eq!(
+                with(CONTENT_LENGTH, values),
+                Some(Reject::ContentLength),
+                "{values:?}"
+            );
+        }
+        assert_eq!(with(TRANSFER_ENCODING, &["Chunked"]), None);
+        for values in [
+            &["chunked", "chunked"][..],
+            &["chunked, chunked"],
+            &["identity, chunked"],
+            &["gzip"],
+            &[""],
+        ] {
+            assert_eq!(
+                with(TRANSFER_ENCODING, values),
+                Some(Reject::TransferEncoding),
+                "{values:?}"
+            );
+        }
+        assert_eq!(with(EXPECT, &["100-Continue"]), None);
+        assert_eq!(with(EXPECT, &["200-ok"]), Some(Reject::Expectation));
+    }
+
+    #[test]
+    fn methods_that_are_not_served() {
+        let with = |method: &str| {
+            check(
+                Request::builder()
+                    .method(method)
+                    .uri("/")
+                    .header(HOST, "a")
+                    .body(())
+                    .unwrap(),
+            )
+            .err()
+        };
+        assert_eq!(with("PROPFIND"), None);
+        assert_eq!(with("TRACE"), Some(Reject::MethodRefused));
+        assert_eq!(with("CONNECT"), Some(Reject::MethodRefused));
+        assert_eq!(with(&"A".repeat(33)), Some(Reject::LongMethod));
+        let options = Request::builder()
+            .method("OPTIONS")
+            .uri("*")
+            .header(HOST, "a")
+            .body(())
+            .unwrap();
+        assert_eq!(check(options), Ok(("a".to_owned(), "*".to_owned())));
+    }
+}

@@ -1,0 +1,367 @@
+//! Bodies in both directions, with what has to be known about them when they end.
+//!
+//! Owns counting, the limit and the idle deadline of request bodies. Frames pass as they came; none
+//! is collected. Must not know routes or metrics: a response body ends by telling its [`Finish`].
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+/// What went wrong with a request's body, seen from the side that reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RequestTrouble {
+    /// The client left, or its framing was broken.
+    Client,
+    /// More bytes than the listener takes.
+    TooLarge,
+    /// No byte for too long.
+    Slow,
+}
+
+/// What is known about a request's body while and after it is sent on.
+#[derive(Debug, Default)]
+pub(crate) struct RequestProgress {
+    bytes: Cell<u64>,
+    ended: Cell<bool>,
+    trouble: Cell<Option<RequestTrouble>>,
+    touched: Cell<bool>,
+}
+
+impl RequestProgress {
+    /// Bytes read from the client so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    /// Whether the last byte has been read.
+    pub(crate) fn ended(&self) -> bool {
+        self.ended.get()
+    }
+
+    /// Whether reading has begun; a body that has not can be sent to another endpoint.
+    pub(crate) fn touched(&self) -> bool {
+        self.touched.get()
+    }
+
+    /// What went wrong on the client's side.
+    pub(crate) fn trouble(&self) -> Option<RequestTrouble> {
+        self.trouble.get()
+    }
+}
+
+/// The body of a request on its way to an endpoint.
+#[derive(Debug)]
+pub(crate) enum RequestBody {
+    /// None.
+    Empty,
+    /// One that is streamed.
+    Stream(Box<Stream>),
+}
+
+/// See [`RequestBody::Stream`].
+#[derive(Debug)]
+pub(crate) struct Stream {
+    incoming: Incoming,
+    progress: Rc<RequestProgress>,
+    limit: u64,
+    idle: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl RequestBody {
+    /// Wraps the body that hyper read. `limit` in bytes; `idle` between two frames, zero for no bound.
+    pub(crate) fn new(
+        incoming: Incoming,
+        limit: u64,
+        idle: Duration,
+    ) -> (Self, Rc<RequestProgress>) {
+        let progress = Rc::new(RequestProgress::default());
+        if incoming.is_end_stream() {
+            progress.ended.set(true);
+            return (Self::Empty, progress);
+        }
+        let body = Stream {
+            incoming,
+            progress: Rc::clone(&progress),
+            limit,
+            idle,
+            timer: None,
+        };
+        (Self::Stream(Box::new(body)), progress)
+    }
+}
+
+/// The reason that hyper is given for breaking off; it only shows in debug logs.
+#[derive(Debug, thiserror::Error)]
+#[error("the client's body could not be read to its end")]
+pub(crate) struct BrokenRequestBody;
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BrokenRequestBody;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenRequestBody>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Stream(stream) => stream.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Stream(stream) => stream.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Stream(stream) => stream.incoming.size_hint(),
+        }
+    }
+}
+
+impl Stream {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenRequestBody>>> {
+        self.progress.touched.set(true);
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        if polled.is_pending() {
+            return self.poll_timer(cx);
+        }
+        self.timer = None;
+        let Some(frame) = ready!(polled) else {
+            self.progress.ended.set(true);
+            return Poll::Ready(None);
+        };
+        let Ok(frame) = frame else {
+            return self.broken(RequestTrouble::Client);
+        };
+        if let Some(data) = frame.data_ref() {
+            let bytes = self.progress.bytes.get().saturating_add(data.len() as u64);
+            self.progress.bytes.set(bytes);
+            if bytes > self.limit {
+                return self.broken(RequestTrouble::TooLarge);
+            }
+        }
+        if self.incoming.is_end_stream() {
+            self.progress.ended.set(true);
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn poll_timer(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenRequestBody>>> {
+        if self.idle.is_zero() {
+            return Poll::Pending;
+        }
+        let idle = self.idle;
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + idle)));
+        ready!(timer.as_mut().poll(cx));
+        self.broken(RequestTrouble::Slow)
+    }
+
+    fn broken(
+        &self,
+        trouble: RequestTrouble,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenRequestBody>>> {
+        self.progress.trouble.set(Some(trouble));
+        Poll::Ready(Some(Err(BrokenRequestBody)))
+    }
+}
+
+/// How a response's body ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// With its last byte.
+    Complete,
+    /// The endpoint broke off.
+    Upstream,
+    /// Its deadline passed.
+    Deadline,
+    /// The client went away.
+    Client,
+}
+
+/// Is told once how a response's body ended, and how many bytes of it were passed on.
+pub(crate) trait Finish {
+    /// See [`Finish`].
+    fn finish(self: Box<Self>, end: End, bytes: u64);
+}
+
+/// The body of a response on its way to the client.
+pub(crate) struct ResponseBody {
+    source: Source,
+    finish: Option<Box<dyn Finish>>,
+    deadline: Option<Pin<Box<Sleep>>>,
+    bytes: u64,
+    /// A response to HEAD, or a 204 or 304: hyper drops the body without asking for it.
+    bodiless: bool,
+}
+
+enum Source {
+    Done,
+    Own(Bytes),
+    Upstream(Incoming),
+}
+
+/// The reason that hyper is given for cutting a response: it resets the stream or the connection, so
+/// that no client takes half an answer for a whole one.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the response was cut: {0:?}")]
+pub(crate) struct Cut(End);
+
+impl ResponseBody {
+    /// A body of our own.
+    pub(crate) fn own(bytes: Bytes) -> Self {
+        Self {
+            source: Source::Own(bytes),
+            finish: None,
+            deadline: None,
+            bytes: 0,
+            bodiless: false,
+        }
+    }
+
+    /// No body.
+    pub(crate) fn empty() -> Self {
+        Self::own(Bytes::new())
+    }
+
+    /// An endpoint's body.
+    pub(crate) fn upstream(incoming: Incoming) -> Self {
+        Self {
+            source: Source::Upstream(incoming),
+            finish: None,
+            deadline: None,
+            bytes: 0,
+            bodiless: false,
+        }
+    }
+
+    /// Cuts the body when `deadline` passes.
+    pub(crate) fn with_deadline(mut self, deadline: Option<Instant>) -> Self {
+        if !self.is_end_stream() {
+            self.deadline = deadline.map(|at| Box::pin(tokio::time::sleep_until(at)));
+        }
+        self
+    }
+
+    /// Tells `finish` how it ended. `bodiless`: the body will not be asked for (HEAD, 204, 304).
+    pub(crate) fn with_finish(mut self, finish: Box<dyn Finish>, bodiless: bool) -> Self {
+        self.finish = Some(finish);
+        self.bodiless = bodiless;
+        self
+    }
+
+    fn end(&mut self, end: End) {
+        self.deadline = None;
+        if let Some(finish) = self.finish.take() {
+            finish.finish(end, self.bytes);
+        }
+    }
+
+    fn cut(&mut self, end: End) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        self.source = Source::Done;
+        self.end(end);
+        Poll::Ready(Some(Err(Cut(end))))
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let this = self.get_mut();
+        let polled = match &mut this.source {
+            Source::Done => return Poll::Ready(None),
+            Source::Own(bytes) => {
+                let bytes = std::mem::take(bytes);
+                this.source = Source::Done;
+                this.bytes = bytes.len() as u64;
+                this.end(End::Complete);
+                return Poll::Ready((!bytes.is_empty()).then_some(Ok(Frame::data(bytes))));
+            }
+            Source::Upstream(incoming) => Pin::new(incoming).poll_frame(cx),
+        };
+        let Poll::Ready(frame) = polled else {
+            let passed = this
+                .deadline
+                .as_mut()
+                .is_some_and(|timer| timer.as_mut().poll(cx).is_ready());
+            return if passed {
+                this.cut(End::Deadline)
+            } else {
+                Poll::Pending
+            };
+        };
+        match frame {
+            None => {
+                this.source = Source::Done;
+                this.end(End::Complete);
+                Poll::Ready(None)
+            }
+            Some(Err(_)) => this.cut(End::Upstream),
+            Some(Ok(frame)) => {
+                this.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                // hyper does not ask again after the last byte of a body whose length it knows.
+                if this.is_end_stream() {
+                    this.end(End::Complete);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Done => true,
+            Source::Own(bytes) => bytes.is_empty(),
+            Source::Upstream(incoming) => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Done => SizeHint::with_exact(0),
+            Source::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Upstream(incoming) => incoming.size_hint(),
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        let complete = self.bodiless || self.is_end_stream();
+        self.end(if complete { End::Complete } else { End::Client });
+    }
+}
+
+impl std::fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ResponseBody")
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}

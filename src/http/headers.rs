@@ -1,0 +1,431 @@
+//! Fields that belong to one hop, and fields that tell the next hop about this one.
+//!
+//! Owns RFC 9110, 7.6 (forwarding) and the `x-forwarded-*` habit. Must not know routes.
+//! Removal always comes before our own fields are set, so that no `Connection` line of a client can
+//! strip them.
+
+use std::net::IpAddr;
+
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, HeaderName, MAX_FORWARDS,
+    TE, TRANSFER_ENCODING, UPGRADE, VIA,
+};
+use http::{HeaderMap, HeaderValue, Version};
+use ipnet::IpNet;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// The id that ties the logs of all hops together.
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Fields that only a trusted peer may send; our own and those that others believe.
+const FORGEABLE: [HeaderName; 8] = [
+    X_FORWARDED_FOR,
+    X_FORWARDED_PROTO,
+    X_FORWARDED_HOST,
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("x-forwarded-client-cert"),
+    FORWARDED,
+    X_REQUEST_ID,
+];
+
+/// How often a request may have passed a proxy of this name. Several are usual (sidecar, ingress,
+/// sidecar); more than this is a loop (RFC 9110, 7.6.3).
+const MOST_HOPS: usize = 10;
+const PSEUDONYM: &[u8] = b"weir";
+
+/// Removes what belongs to the client's hop (RFC 9110, 7.6.1).
+pub(crate) fn strip_request(headers: &mut HeaderMap) {
+    strip_nominated(headers);
+    // `Trailer` stays: it is end to end (RFC 9110, 6.6.2) and hyper sends only announced trailers.
+    let trailers = headers.remove(TE).is_some_and(|te| {
+        te.to_str().is_ok_and(|text| {
+            text.split(',')
+                .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+        })
+    });
+    for name in [
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        HTTP2_SETTINGS,
+    ] {
+        headers.remove(name);
+    }
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// Removes what belongs to the endpoint's hop. Where the response has both lengths, the chunked one
+/// counts (RFC 9112, 6.3).
+pub(crate) fn strip_response(headers: &mut HeaderMap) {
+    strip_nominated(headers);
+    if headers.remove(TRANSFER_ENCODING).is_some() {
+        headers.remove(CONTENT_LENGTH);
+    }
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, UPGRADE] {
+        headers.remove(name);
+    }
+}
+
+/// Removes `Connection` and what it names, except what no client may take away from the next hop.
+fn strip_nominated(headers: &mut HeaderMap) {
+    let Some(first) = headers.get(CONNECTION) else {
+        return;
+    };
+    // The two usual values name nothing that is not removed anyway.
+    let ordinary = [&b"keep-alive"[..], b"close"]
+        .iter()
+        .any(|word| first.as_bytes().eq_ignore_ascii_case(word));
+    if ordinary && headers.get_all(CONNECTION).iter().nth(1).is_none() {
+        headers.remove(CONNECTION);
+        return;
+    }
+    let nominated: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+        .filter(|name| !is_protected(name))
+        .collect();
+    headers.remove(CONNECTION);
+    for name in nominated {
+        headers.remove(name);
+    }
+}
+
+fn is_protected(name: &HeaderName) -> bool {
+    [
+        HOST,
+        CONTENT_LENGTH,
+        TRANSFER_ENCODING,
+        AUTHORIZATION,
+        COOKIE,
+        TE,
+    ]
+    .contains(name)
+        || FORGEABLE.contains(name)
+}
+
+/// Removes what only a trusted peer may say, our own names in any form, and their aliases with
+/// underscores, which some applications read as the same name.
+pub(crate) fn strip_forged(headers: &mut HeaderMap) {
+    for name in FORGEABLE {
+        headers.remove(name);
+    }
+    let suspicious = |name: &HeaderName| {
+        let name = name.as_str();
+        name.starts_with("x-weir-")
+            || name.contains('_') && {
+                let alias = name.replace('_', "-");
+                alias.starts_with("x-weir-") || FORGEABLE.iter().any(|real| real.as_str() == alias)
+            }
+    };
+    let found: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| suspicious(name))
+        .cloned()
+        .collect();
+    for name in found {
+        headers.remove(name);
+    }
+}
+
+/// What the next hop is told about the client.
+#[derive(Debug)]
+pub(crate) struct Hop<'a> {
+    /// The client's address as a field value, made once a connection.
+    pub(crate) peer: &'a HeaderValue,
+    /// `http` or `https`, as a field value.
+    pub(crate) scheme: &'a HeaderValue,
+    /// Host and port that the client asked for.
+    pub(crate) authority: &'a HeaderValue,
+    /// The version that the client spoke.
+    pub(crate) version: Version,
+}
+
+/// Sets `x-forwarded-*` and `via`. Earlier values are there only if a trusted peer sent them: the
+/// address is then added to the list, protocol and host stay what that peer said.
+pub(crate) fn forward(headers: &mut HeaderMap, hop: &Hop<'_>) {
+    let list = match joined(headers, &X_FORWARDED_FOR) {
+        Some(mut earlier) => {
+            earlier.extend_from_slice(b", ");
+            earlier.extend_from_slice(hop.peer.as_bytes());
+            HeaderValue::from_bytes(&earlier).unwrap_or_else(|_| hop.peer.clone())
+        }
+        None => hop.peer.clone(),
+    };
+    headers.insert(X_FORWARDED_FOR, list);
+    headers
+        .entry(X_FORWARDED_PROTO)
+        .or_insert_with(|| hop.scheme.clone());
+    headers
+        .entry(X_FORWARDED_HOST)
+        .or_insert_with(|| hop.authority.clone());
+    let via = match hop.version {
+        Version::HTTP_2 => HeaderValue::from_static("2.0 weir"),
+        Version::HTTP_10 => HeaderValue::from_static("1.0 weir"),
+        _ => HeaderValue::from_static("1.1 weir"),
+    };
+    headers.append(VIA, via);
+}
+
+/// All lines of a field as one list, or `None` when there is none.
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
+    let mut lines = headers.get_all(name).iter();
+    let mut list = lines.next()?.as_bytes().to_vec();
+    for line in lines {
+        list.extend_from_slice(b", ");
+        list.extend_from_slice(line.as_bytes());
+    }
+    Some(list)
+}
+
+/// The client's address behind trusted proxies: from the right of `x-forwarded-for`, the first
+/// address that is not trusted itself; the peer's own where there is none.
+pub(crate) fn client_address(headers: &HeaderMap, peer: IpAddr, trusted: &[IpNet]) -> IpAddr {
+    if !is_trusted(peer, trusted) {
+        return peer;
+    }
+    let Some(list) = joined(headers, &X_FORWARDED_FOR) else {
+        return peer;
+    };
+    let mut client = peer;
+    for entry in String::from_utf8_lossy(&list).rsplit(',') {
+        let Ok(address) = entry.trim().parse::<IpAddr>() else {
+            break;
+        };
+        client = address;
+        if !is_trusted(address, trusted) {
+            break;
+        }
+    }
+    client
+}
+
+/// Whether a peer's word about the client counts.
+pub(crate) fn is_trusted(peer: IpAddr, trusted: &[IpNet]) -> bool {
+    let peer = peer.to_canonical();
+    trusted.iter().any(|net| net.contains(&peer))
+}
+
+/// Whether the request has passed proxies of this name too often.
+pub(crate) fn is_loop(headers: &HeaderMap) -> bool {
+    let hops = headers
+        .get_all(VIA)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|b| *b == b','))
+        .filter(|hop| hop.trim_ascii().ends_with(PSEUDONYM))
+        .count();
+    hops > MOST_HOPS
+}
+
+/// RFC 9110, 7.6.2: whether this hop is the last one that an OPTIONS request may reach. Counts down
+/// where it is not.
+pub(crate) fn is_last_hop(headers: &mut HeaderMap) -> bool {
+    let Some(left) = headers
+        .get(MAX_FORWARDS)
+        .and_then(|v| v.to_str().ok()?.parse::<u32>().ok())
+    else {
+        return false;
+    };
+    match left.checked_sub(1) {
+        Some(rest) => {
+            headers.insert(MAX_FORWARDS, HeaderValue::from(rest));
+            false
+        }
+        None => true,
+    }
+}
+
+/// RFC 9113, 8.2.3: HTTP/2 may split `Cookie`; HTTP/1 wants one line.
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let all: Vec<&[u8]> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if let Ok(one) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+        headers.insert(COOKIE, one);
+    }
+}
+
+/// The value of a cookie of the request, as it stands there (RFC 6265, 5.4).
+pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+    headers
+        .get_all(COOKIE)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|b| *b == b';'))
+        .find_map(|pair| {
+            let (key, value) = pair.trim_ascii().split_once_byte(b'=')?;
+            (key == name.as_bytes()).then_some(value)
+        })
+}
+
+trait SplitOnce {
+    fn split_once_byte(&self, byte: u8) -> Option<(&[u8], &[u8])>;
+}
+
+impl SplitOnce for [u8] {
+    fn split_once_byte(&self, byte: u8) -> Option<(&[u8], &[u8])> {
+        let at = memchr::memchr(byte, self)?;
+        Some((&self[..at], &self[at + 1..]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            );
+        }
+        headers
+    }
+
+    fn names(headers: &HeaderMap) -> Vec<&str> {
+        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn hop_by_hop_fields_and_what_connection_names_go() {
+        let mut headers = map(&[
+            ("connection", "close, X-Secret"),
+            (
+                "connection",
+                "authorization, cookie, x-forwarded-for, x-other",
+            ),
+            ("x-secret", "1"),
+            ("x-other", "1"),
+            ("authorization", "Bearer x"),
+            ("cookie", "a=b"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "close"),
+            ("te", "gzip, Trailers"),
+            ("trailer", "x-sum"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAMAAABkAARAAAAAAAIAAAAA"),
+            ("accept", "*/*"),
+        ]);
+        strip_request(&mut headers);
+        assert_eq!(
+            names(&headers),
+            ["accept", "authorization", "cookie", "te", "trailer"]
+        );
+        assert_eq!(headers[TE], "trailers");
+    }
+
+    #[test]
+    fn chunked_wins_over_length_in_a_response() {
+        let mut headers = map(&[
+            ("transfer-encoding", "chunked"),
+            ("content-length", "5"),
+            ("connection", "Keep-Alive"),
+        ]);
+        strip_response(&mut headers);
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn strangers_cannot_forge() {
+        let mut headers = map(&[
+            ("x-forwarded-for", "1.2.3.4"),
+            ("x_forwarded_for", "1.2.3.4"),
+            ("x-weir-shadow", "1"),
+            ("x_weir_shadow", "1"),
+            ("x-forwarded-client-cert", "URI=spiffe://x"),
+            ("forwarded", "for=1.2.3.4"),
+            ("x-request-id", "a"),
+            ("x_other", "stays"),
+        ]);
+        strip_forged(&mut headers);
+        assert_eq!(names(&headers), ["x_other"]);
+    }
+
+    #[test]
+    fn forwarding_appends_the_peer_and_keeps_what_a_trusted_one_said() {
+        let (peer, scheme) = (
+            HeaderValue::from_static("10.0.0.9"),
+            HeaderValue::from_static("http"),
+        );
+        let authority = HeaderValue::from_static("a.example:8080");
+        let hop = Hop {
+            peer: &peer,
+            scheme: &scheme,
+            authority: &authority,
+            version: Version::HTTP_11,
+        };
+        let mut fresh = HeaderMap::new();
+        forward(&mut fresh, &hop);
+        assert_eq!(fresh["x-forwarded-for"], "10.0.0.9");
+        assert_eq!(fresh["x-forwarded-proto"], "http");
+        assert_eq!(fresh["x-forwarded-host"], "a.example:8080");
+        assert_eq!(fresh["via"], "1.1 weir");
+
+        let mut told = map(&[
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-forwarded-for", "2.2.2.2"),
+            ("x-forwarded-proto", "https"),
+        ]);
+        forward(&mut told, &hop);
+        assert_eq!(told.get_all("x-forwarded-for").iter().count(), 1);
+        assert_eq!(told["x-forwarded-for"], "1.1.1.1, 2.2.2.2, 10.0.0.9");
+        assert_eq!(told["x-forwarded-proto"], "https");
+    }
+
+    #[test]
+    fn client_is_the_first_untrusted_from_the_right() {
+        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
+        let headers = map(&[("x-forwarded-for", "6.6.6.6, 9.9.9.9, 10.1.1.1")]);
+        let of = |peer: &str| client_address(&headers, peer.parse().unwrap(), &trusted).to_string();
+        assert_eq!(of("10.0.0.1"), "9.9.9.9");
+        assert_eq!(of("::ffff:10.0.0.1"), "9.9.9.9");
+        assert_eq!(of("8.8.8.8"), "8.8.8.8", "a stranger's list is not read");
+    }
+
+    #[test]
+    fn cookies_are_found_and_joined() {
+        let mut headers = map(&[("cookie", "a=1; user=42"), ("cookie", "b=2;user=43; c")]);
+        assert_eq!(cookie(&headers, "user"), Some(&b"42"[..]));
+        assert_eq!(cookie(&headers, "b"), Some(&b"2"[..]));
+        assert_eq!(cookie(&headers, "use"), None);
+        join_cookies(&mut headers);
+        assert_eq!(headers["cookie"], "a=1; user=42; b=2;user=43; c");
+    }
+
+    #[test]
+    fn loops_and_last_hops_are_seen() {
+        let mut headers = HeaderMap::new();
+        for _ in 0..10 {
+            headers.append(VIA, HeaderValue::from_static("1.1 weir"));
+        }
+        assert!(!is_loop(&headers));
+        headers.append(VIA, HeaderValue::from_static("2.0 other, 1.1 weir"));
+        assert!(is_loop(&headers));
+
+        let mut headers = map(&[("max-forwards", "1")]);
+        assert!(!is_last_hop(&mut headers));
+        assert_eq!(headers[MAX_FORWARDS], "0");
+        assert!(is_last_hop(&mut headers));
+        assert!(!is_last_hop(&mut HeaderMap::new()));
+    }
+}

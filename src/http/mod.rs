@@ -1,0 +1,12 @@
+//! Speaking HTTP: what is true of every request and response, whatever the routes say.
+//!
+//! Owns canonical authority and path, hop-by-hop fields, bodies and tunnels.
+//! Must not know routes, backends or snapshots.
+
+pub(crate) mod authority;
+pub(crate) mod body;
+pub(crate) mod grpc;
+pub(crate) mod headers;
+pub(crate) mod path;
+pub(crate) mod serve;
+pub(crate) mod upgrade;

@@ -1,0 +1,391 @@
+//! Drives one connection of a client: which HTTP it speaks, its deadlines, its orderly end.
+//!
+//! Owns hyper's server side and the state that tells an idle connection from a busy one.
+//! Must not know what the service does.
+//!
+//! A connection has no timer of its own. It notes on a coarse clock since when it is in its state,
+//! and a sweep over all connections of the worker closes those that are late: no timer is set, reset
+//! or cancelled for a request.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::rt::{Executor, Read, ReadBufCursor, Write};
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::body::ResponseBody;
+
+/// What a listener allows. Times of zero mean no bound.
+#[derive(Debug, Clone)]
+pub(crate) struct ServeOptions {
+    /// HTTP/1 is spoken.
+    pub(crate) http1: bool,
+    /// HTTP/2 with prior knowledge is spoken.
+    pub(crate) h2c: bool,
+    /// From the first byte of a request to the end of its head.
+    pub(crate) header_timeout: Duration,
+    /// Between two requests.
+    pub(crate) idle_timeout: Duration,
+    /// Bytes of a head.
+    pub(crate) header_bytes: usize,
+    /// Fields of a head.
+    pub(crate) header_count: usize,
+    /// Concurrent streams of an HTTP/2 connection.
+    pub(crate) streams: u32,
+    /// A client that has closed its sending side still gets its answer.
+    pub(crate) half_close: bool,
+}
+
+/// How a connection is asked to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Close {
+    /// Not yet.
+    No,
+    /// After the requests in flight.
+    Graceful,
+    /// At once.
+    Now,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Between requests, or before the first.
+    Idle,
+    /// Bytes of a head have come.
+    Head,
+    /// At least one request is being served.
+    Busy,
+}
+
+/// What a worker can see of one of its connections, and how it ends it.
+#[derive(Debug)]
+pub(crate) struct Control {
+    clock: Rc<Cell<Instant>>,
+    state: Cell<State>,
+    since: Cell<Instant>,
+    in_flight: Cell<u32>,
+    /// Something has come since the connection became idle: a head has begun.
+    heard: Arc<AtomicBool>,
+    close: Cell<Close>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Control {
+    /// A connection that has just been accepted. `clock` is the worker's coarse one.
+    pub(crate) fn new(clock: Rc<Cell<Instant>>) -> Rc<Self> {
+        let now = clock.get();
+        Rc::new(Self {
+            clock,
+            state: Cell::new(State::Idle),
+            since: Cell::new(now),
+            in_flight: Cell::new(0),
+            heard: Arc::default(),
+            close: Cell::new(Close::No),
+            waker: RefCell::new(None),
+        })
+    }
+
+    /// Asks the connection to end; never takes back an earlier, stronger wish.
+    pub(crate) fn close(&self, how: Close) {
+        if how > self.close.get() {
+            self.close.set(how);
+            if let Some(waker) = self.waker.borrow().as_ref() {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
+    /// Ends the connection if it has been too long in its state.
+    pub(crate) fn sweep(&self, now: Instant, options: &ServeOptions) {
+        if self.state.get() == State::Idle && self.heard.load(Ordering::Relaxed) {
+            self.enter(State::Head);
+        }
+        let spent = now.saturating_duration_since(self.since.get());
+        let late = |bound: Duration| !bound.is_zero() && spent > bound;
+        match self.state.get() {
+            State::Idle if late(options.idle_timeout) => self.close(Close::Graceful),
+            State::Head if late(options.header_timeout) => self.close(Close::Now),
+            State::Idle | State::Head | State::Busy => {}
+        }
+    }
+
+    /// Notes that a request has begun; it ends when the guard is dropped.
+    pub(crate) fn begin_request(self: &Rc<Self>) -> RequestGuard {
+        self.in_flight.set(self.in_flight.get() + 1);
+        self.state.set(State::Busy);
+        RequestGuard(Rc::clone(self))
+    }
+
+    /// Runs `future` until it is done or the connection is asked to end at once.
+    pub(crate) async fn until_closed<F: Future>(&self, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            self.register(cx);
+            match future.as_mut().poll(cx) {
+                Poll::Ready(output) => Poll::Ready(Some(output)),
+                Poll::Pending if self.close.get() == Close::Now => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    fn enter(&self, state: State) {
+        self.state.set(state);
+        self.since.set(self.clock.get());
+    }
+
+    fn register(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if !waker
+            .as_ref()
+            .is_some_and(|known| known.will_wake(cx.waker()))
+        {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+}
+
+/// Stands for one request in flight.
+#[derive(Debug)]
+pub(crate) struct RequestGuard(Rc<Control>);
+
+impl Drop for RequestGuard {
+    fn drop(&mut self) {
+        let left = self.0.in_flight.get().saturating_sub(1);
+        self.0.in_flight.set(left);
+        if left == 0 {
+            self.0.heard.store(false, Ordering::Relaxed);
+            self.0.enter(State::Idle);
+        }
+    }
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// In order, or because it was asked to.
+    Closed,
+    /// What came was not HTTP.
+    Protocol(hyper::Error),
+    /// The peer went away or the network failed.
+    Io,
+}
+
+/// Spawns what hyper wants spawned on this worker's thread.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LocalExecutor;
+
+impl<F> Executor<F> for LocalExecutor
+where
+    F: Future + 'static,
+{
+    fn execute(&self, future: F) {
+        drop(tokio::task::spawn_local(async move {
+            future.await;
+        }));
+    }
+}
+
+/// Serves the connection until it ends.
+pub(crate) async fn serve<S>(
+    stream: TcpStream,
+    options: &ServeOptions,
+    control: &Rc<Control>,
+    service: S,
+) -> Ended
+where
+    S: hyper::service::Service<Request<Incoming>, Response = Response<ResponseBody>> + 'static,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let http2 = match first_bytes(&stream, options, control).await {
+        Ok(Some(http2)) => http2,
+        Ok(None) => return Ended::Closed,
+        Err(_) => return Ended::Io,
+    };
+    let io = Watched {
+        inner: TokioIo::new(stream),
+        heard: Arc::clone(&control.heard),
+    };
+    if http2 {
+        let connection = http2::Builder::new(LocalExecutor)
+            .max_concurrent_streams(options.streams)
+            .max_header_list_size(u32::try_from(options.header_bytes).unwrap_or(u32::MAX))
+            // A reader that does not read costs at most this much a stream.
+            .max_send_buf_size(64 * 1024)
+            .serve_connection(io, service);
+        drive(
+            pin!(connection),
+            control,
+            http2::Connection::graceful_shutdown,
+        )
+        .await
+    } else {
+        let connection = http1::Builder::new()
+            .half_close(options.half_close)
+            .max_headers(options.header_count)
+            .max_header_size(options.header_bytes)
+            .max_buf_size(options.header_bytes.max(64 * 1024) + 8192)
+            .pipeline_flush(true)
+            .serve_connection(io, service)
+            .with_upgrades();
+        drive(
+            pin!(connection),
+            control,
+            http1::UpgradeableConnection::graceful_shutdown,
+        )
+        .await
+    }
+}
+
+/// Polls the connection, and tells it when to end. What has arrived is read before the connection is
+/// told, so that a request already in the socket is served.
+async fn drive<C>(
+    mut connection: Pin<&mut C>,
+    control: &Control,
+    graceful: impl Fn(Pin<&mut C>),
+) -> Ended
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut told = false;
+    let result = poll_fn(|cx| {
+        control.register(cx);
+        if let Poll::Ready(result) = connection.as_mut().poll(cx) {
+            return Poll::Ready(Some(result));
+        }
+        match control.close.get() {
+            Close::Now => return Poll::Ready(None),
+            Close::Graceful if !told => {
+                told = true;
+                graceful(connection.as_mut());
+                return connection.as_mut().poll(cx).map(Some);
+            }
+            Close::Graceful | Close::No => {}
+        }
+        Poll::Pending
+    })
+    .await;
+    match result {
+        None | Some(Ok(())) => Ended::Closed,
+        Some(Err(error)) if error.is_parse() => Ended::Protocol(error),
+        Some(Err(_)) => Ended::Io,
+    }
+}
+
+/// How long a connection that was accepted but has not sent anything may still begin, once the
+/// listener is closing. Its request may be on the way.
+const LAST_CALL: Duration = Duration::from_millis(500);
+
+/// Waits for the first bytes and looks at them without taking them: hyper's own detection would stay
+/// in the path of every byte after it. `None` when the connection ends before.
+async fn first_bytes(
+    stream: &TcpStream,
+    options: &ServeOptions,
+    control: &Control,
+) -> io::Result<Option<bool>> {
+    let wait = async {
+        loop {
+            stream.readable().await?;
+            let mut preface = [0; 3];
+            match stream.peek(&mut preface).await {
+                Ok(0) => return Ok(None),
+                // No method of HTTP/1 is called PRI (RFC 9113, 3.4).
+                Ok(n) if b"PRI".starts_with(&preface[..n]) => {
+                    if n == 3 {
+                        return Ok(Some(options.h2c || !options.http1));
+                    }
+                    // Readable again at once, so wait for the rest in small steps.
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                Ok(_) => return Ok(Some(!options.http1)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    };
+    let mut wait = pin!(wait);
+    let mut last_call = pin!(None::<tokio::time::Sleep>);
+    poll_fn(|cx| {
+        control.register(cx);
+        if let Poll::Ready(result) = wait.as_mut().poll(cx) {
+            if matches!(result, Ok(Some(_))) {
+                control.enter(State::Head);
+            }
+            return Poll::Ready(result);
+        }
+        match control.close.get() {
+            Close::No => Poll::Pending,
+            Close::Now => Poll::Ready(Ok(None)),
+            Close::Graceful => {
+                if last_call.is_none() {
+                    last_call.set(Some(tokio::time::sleep(LAST_CALL)));
+                }
+                let timer = last_call.as_mut().as_pin_mut();
+                timer.map_or(Poll::Pending, |timer| timer.poll(cx).map(|()| Ok(None)))
+            }
+        }
+    })
+    .await
+}
+
+/// The socket, noting that something has come. hyper wants it `Send` for the sake of upgrades.
+struct Watched {
+    inner: TokioIo<TcpStream>,
+    heard: Arc<AtomicBool>,
+}
+
+impl Read for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
+        if polled.is_ready() {
+            self.heard.store(true, Ordering::Relaxed);
+        }
+        polled
+    }
+}
+
+impl Write for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+}

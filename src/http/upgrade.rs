@@ -1,0 +1,125 @@
+//! Tunnels: WebSocket and other `Upgrade`s of HTTP/1.1 (RFC 9110, 7.8).
+//!
+//! Owns what counts as an upgrade and the copying of bytes. Must not know routes.
+
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Version};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::copy_bidirectional;
+
+/// The protocol that the request asks to switch to, if it is one that may be tunnelled: one token,
+/// named by `Connection`, in HTTP/1.1. `h2c` is not: the upgraded connection would carry requests
+/// past every rule.
+pub(crate) fn requested(
+    version: Version,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Option<HeaderValue> {
+    let wanted = headers.get(UPGRADE)?;
+    let named = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .any(|option| option.trim().eq_ignore_ascii_case("upgrade"));
+    let token = wanted.to_str().ok()?;
+    let tunnelled = !token.is_empty()
+        && !token.contains([',', ' '])
+        && !["h2c", "h2", "tls", "http", "http/2.0"]
+            .iter()
+            .any(|no| token.eq_ignore_ascii_case(no))
+        && !token.to_ascii_lowercase().starts_with("tls/");
+    let safe_method = *method == Method::GET || !is_websocket(token);
+    (version == Version::HTTP_11 && named && tunnelled && safe_method).then(|| wanted.clone())
+}
+
+fn is_websocket(token: &str) -> bool {
+    token.eq_ignore_ascii_case("websocket")
+}
+
+/// Asks the next hop for the same switch.
+pub(crate) fn ask(headers: &mut HeaderMap, protocol: &HeaderValue) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, protocol.clone());
+}
+
+/// Whether the endpoint switched to what was asked for. Only then may bytes flow.
+pub(crate) fn agreed(asked: Option<&HeaderValue>, answer: &HeaderMap) -> bool {
+    match (asked, answer.get(UPGRADE)) {
+        (Some(asked), Some(got)) => asked.as_bytes().eq_ignore_ascii_case(got.as_bytes()),
+        _ => false,
+    }
+}
+
+/// Copies both ways until both sides have ended. Returns the bytes from the client and to it; an
+/// error of either side ends the tunnel, as it would end the connection that it stands for.
+pub(crate) async fn tunnel(client: OnUpgrade, endpoint: OnUpgrade) -> (u64, u64) {
+    let Ok((client, endpoint)) = tokio::try_join!(client, endpoint) else {
+        return (0, 0);
+    };
+    let (mut client, mut endpoint) = (TokioIo::new(client), TokioIo::new(endpoint));
+    copy_bidirectional(&mut client, &mut endpoint)
+        .await
+        .unwrap_or((0, 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_upgrades_are_tunnelled() {
+        for (version, method, connection, upgrade, expected) in [
+            (Version::HTTP_11, Method::GET, "Upgrade", "websocket", true),
+            (
+                Version::HTTP_11,
+                Method::GET,
+                "keep-alive, upgrade",
+                "WebSocket",
+                true,
+            ),
+            (Version::HTTP_11, Method::GET, "upgrade", "spdy/3.1", true),
+            (Version::HTTP_11, Method::POST, "upgrade", "spdy/3.1", true),
+            (
+                Version::HTTP_11,
+                Method::POST,
+                "upgrade",
+                "websocket",
+                false,
+            ),
+            (Version::HTTP_10, Method::GET, "upgrade", "websocket", false),
+            (Version::HTTP_11, Method::GET, "close", "websocket", false),
+            (Version::HTTP_11, Method::GET, "upgrade", "h2c", false),
+            (Version::HTTP_11, Method::GET, "upgrade", "TLS/1.0", false),
+            (
+                Version::HTTP_11,
+                Method::GET,
+                "upgrade",
+                "websocket, h2c",
+                false,
+            ),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONNECTION, HeaderValue::from_static(connection));
+            headers.insert(UPGRADE, HeaderValue::from_static(upgrade));
+            let asked = requested(version, &method, &headers).is_some();
+            assert_eq!(
+                asked, expected,
+                "{version:?} {method} {connection} {upgrade}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_answer_must_name_what_was_asked() {
+        let asked = HeaderValue::from_static("websocket");
+        let mut answer = HeaderMap::new();
+        assert!(!agreed(Some(&asked), &answer));
+        answer.insert(UPGRADE, HeaderValue::from_static("WebSocket"));
+        assert!(agreed(Some(&asked), &answer));
+        assert!(!agreed(None, &answer));
+        answer.insert(UPGRADE, HeaderValue::from_static("other"));
+        assert!(!agreed(Some(&asked), &answer));
+    }
+}

@@ -1,0 +1,53 @@
+//! Weir divides HTTP traffic between the versions of a service, and changes the division without
+//! dropping a request.
+//!
+//! # The life of a request
+//!
+//! 1. [`listener`] accepts a connection on one of its workers and hands it to [`http`], which finds
+//!    out which HTTP it speaks and lets hyper read a head.
+//! 2. [`proxy::handler`](proxy) takes one look at the [`snapshot`] and everything after uses that:
+//!    canonical authority and path ([`http`]), the rule ([`route`]), the backend ([`split`]), the
+//!    endpoint and a connection to it ([`upstream`]).
+//! 3. The response's body runs through; when it ends or breaks, the request is recorded once
+//!    ([`telemetry`]).
+//!
+//! # The life of a change
+//!
+//! [`config`] reads what was written, [`snapshot`] compiles it, [`app`] publishes it with one swap
+//! and tells [`listener`] what came and went. Whatever fails on the way leaves everything as it was.
+//! [`admin`] shows it all; [`cli`] is the way in; [`drain`] is the way out.
+//!
+//! # Who may use whom
+//!
+//! From low to high; a module uses lower ones only, and `tests/architecture.rs` keeps it so:
+//! `config`, `telemetry`, `drain` | `route`, `split`, `http` | `upstream` | `snapshot` | `proxy` |
+//! `listener`, `admin` | `app` | `cli`.
+//!
+//! # Invariants
+//!
+//! - A worker is one thread with one runtime; nothing on the request path is written by two of them
+//!   but padded atomics.
+//! - A request sees exactly one generation of the configuration.
+//! - Nothing that comes from the network or a file can panic.
+//!
+//! The library target exists so that tests and benches can link; it has no other users.
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+pub mod cli;
+
+mod app;
+
+mod http;
+mod listener;
+mod proxy;
+pub mod route;
+mod snapshot;
+pub mod split;
+mod upstream;
+
+mod admin;
+pub mod config;
+mod drain;
+mod telemetry;

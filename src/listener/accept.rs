@@ -1,0 +1,141 @@
+//! The accept loop of one worker and one address, and which worker serves what it accepts.
+//!
+//! Must not know how a connection is served.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use crossbeam_utils::CachePadded;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::connection;
+use super::manager::Command;
+use crate::proxy::context::Worker;
+use crate::snapshot::port::Port;
+
+/// First and longest pause after a failure to accept, which is most often a lack of descriptors.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
+
+/// A worker with this many connections more than another one hands new ones over. The kernel deals
+/// connections by hash, which is fair only in the long run: of four long-lived ones all may land on
+/// the same worker.
+const IMBALANCE: u32 = 2;
+
+/// What a worker knows of the others.
+#[derive(Debug, Clone)]
+pub(crate) struct Peers {
+    /// Connections open on each worker.
+    pub(crate) load: Arc<[CachePadded<AtomicU32>]>,
+    pub(crate) mailboxes: Arc<[mpsc::Sender<Command>]>,
+}
+
+impl Peers {
+    /// The worker that should serve a new connection: this one, unless another has clearly less.
+    fn least(&self, own: usize) -> usize {
+        let of = |index: usize| {
+            self.load
+                .get(index)
+                .map_or(u32::MAX, |load| load.load(Ordering::Relaxed))
+        };
+        let least = (0..self.load.len())
+            .min_by_key(|index| of(*index))
+            .unwrap_or(own);
+        if of(own) >= of(least).saturating_add(IMBALANCE) {
+            least
+        } else {
+            own
+        }
+    }
+}
+
+/// Accepts until it is told to stop; then serves what the kernel has already accepted for it.
+pub(crate) async fn run(
+    socket: TcpListener,
+    worker: Rc<Worker>,
+    mut port: Arc<Port>,
+    peers: Peers,
+    stop: CancellationToken,
+) {
+    let mut pause = PAUSE.0;
+    loop {
+        port = worker.newest(&port);
+        if port.metrics.open() >= port.max_connections {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(PAUSE.0) => continue,
+            }
+        }
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            accepted = socket.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                pause = PAUSE.0;
+                place(stream, peer, &worker, &port, &peers);
+            }
+            Err(error) if is_clients_fault(&error) => {}
+            Err(error) => {
+                port.metrics.accept_failed();
+                tracing::warn!(address = %port.address, %error, "cannot accept; waiting a little");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE.1);
+            }
+        }
+    }
+    // Closing the socket would reset what waits in its queue.
+    while let Ok((stream, peer)) = accept_now(&socket) {
+        place(stream, peer, &worker, &port, &peers);
+    }
+}
+
+/// Whether the failure concerns one client that has already left.
+fn is_clients_fault(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    )
+}
+
+fn accept_now(socket: &TcpListener) -> std::io::Result<(TcpStream, SocketAddr)> {
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    match socket.poll_accept(&mut cx) {
+        std::task::Poll::Ready(result) => result,
+        std::task::Poll::Pending => Err(std::io::ErrorKind::WouldBlock.into()),
+    }
+}
+
+fn place(
+    stream: TcpStream,
+    peer: SocketAddr,
+    worker: &Rc<Worker>,
+    port: &Arc<Port>,
+    peers: &Peers,
+) {
+    let target = peers.least(worker.index);
+    if target != worker.index
+        && let Some(mailbox) = peers.mailboxes.get(target)
+        && let Ok(slot) = mailbox.try_reserve()
+    {
+        match stream.into_std() {
+            // Counted here, so that a burst is not handed over as a whole before it is seen there.
+            Ok(stream) => slot.send(Command::Adopt {
+                stream,
+                peer,
+                port: Arc::clone(port),
+            }),
+            Err(error) => {
+                tracing::debug!(%error, "a connection was lost on its way to another worker")
+            }
+        }
+        return;
+    }
+    connection::spawn(stream, peer, worker, port);
+}

@@ -1,0 +1,47 @@
+//! One connection of a client, from accepted to closed; owns its guards.
+//!
+//! Must not know what requests it carries.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hyper::service::service_fn;
+use tokio::net::TcpStream;
+
+use crate::http::serve::{self, Control, Ended};
+use crate::proxy::context::{Connection, Connections, Worker};
+use crate::proxy::handler::{Exchange, handle};
+use crate::snapshot::port::Port;
+
+/// Serves the connection on this worker in a task of its own.
+pub(crate) fn spawn(stream: TcpStream, peer: SocketAddr, worker: &Rc<Worker>, port: &Arc<Port>) {
+    let open = port.metrics.accepted();
+    let control = Control::new(Rc::clone(&worker.clock));
+    // It may have been accepted, or handed over, after the wish to close went round.
+    control.close(worker.closing.get());
+    let entered = Connections::enter(worker, Arc::clone(port), Rc::clone(&control));
+    let connection = Connection::new(
+        Rc::clone(worker),
+        Rc::clone(&control),
+        peer,
+        Arc::clone(port),
+    );
+    let port = Arc::clone(port);
+    drop(tokio::task::spawn_local(async move {
+        let _held = (open, entered);
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%peer, %error, "the connection was lost before its first byte");
+            return;
+        }
+        let service = service_fn(move |request| {
+            let exchange = Exchange::begin(&connection, request);
+            async { Ok::<_, std::convert::Infallible>(handle(exchange).await) }
+        });
+        if let Ended::Protocol(error) = serve::serve(stream, &port.options, &control, service).await
+        {
+            port.metrics.protocol_error();
+            tracing::debug!(%peer, %error, "the connection did not speak HTTP");
+        }
+    }));
+}

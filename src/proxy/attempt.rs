@@ -1,0 +1,195 @@
+//! One try against one endpoint, and the one repetition that a stale connection asks for.
+//!
+//! Owns when a request may be sent again on a new connection. Must not know routes.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderValue, Method, Request, Response, Uri, Version, request};
+use hyper::body::Incoming;
+
+use super::context::Worker;
+use super::error::ProxyError;
+use crate::http::body::{RequestBody, RequestProgress};
+use crate::telemetry::backend::AttemptOutcome;
+use crate::upstream::backend::{Backend, Protocol};
+use crate::upstream::connect::ConnectError;
+use crate::upstream::endpoint::Endpoint;
+use crate::upstream::pool::{Lease, Sender};
+
+/// A request ready to be sent: head without Host, canonical authority, body.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) parts: request::Parts,
+    pub(crate) authority: HeaderValue,
+    pub(crate) body: RequestBody,
+    pub(crate) progress: Rc<RequestProgress>,
+}
+
+/// The head of an endpoint's answer, and what the connection needs at the end of its body.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) response: Response<Incoming>,
+    pub(crate) lease: Lease,
+    pub(crate) first_byte: Duration,
+    /// How often the request was sent.
+    pub(crate) sent: u32,
+}
+
+/// Sends the request to `endpoint` and waits for the head of the answer, until `deadline`.
+///
+/// # Errors
+/// What stands between the request and an answer; it has been counted.
+pub(crate) async fn attempt(
+    worker: &Worker,
+    backend: &Backend,
+    endpoint: &Arc<Endpoint>,
+    outgoing: Outgoing,
+    deadline: Option<Instant>,
+) -> Result<Answered, ProxyError> {
+    let exchange = exchange(worker, backend, endpoint, outgoing);
+    let result = match deadline {
+        None => exchange.await,
+        Some(deadline) => match tokio::time::timeout_at(deadline.into(), exchange).await {
+            Ok(result) => result,
+            Err(_) => Err(ProxyError::AttemptTimeout),
+        },
+    };
+    let (outcome, first_byte) = match &result {
+        Ok(answered) if answered.response.status().is_server_error() => {
+            (AttemptOutcome::ServerError, Some(answered.first_byte))
+        }
+        Ok(answered) => (AttemptOutcome::Ok, Some(answered.first_byte)),
+        Err(ProxyError::AttemptTimeout | ProxyError::Connect(ConnectError::Timeout { .. })) => {
+            (AttemptOutcome::Timeout, None)
+        }
+        Err(ProxyError::Connect(_)) => (AttemptOutcome::ConnectFailed, None),
+        // The client's own doing is not an attempt that failed.
+        Err(ProxyError::Body(_)) => return result,
+        Err(_) => (AttemptOutcome::Reset, None),
+    };
+    backend.metrics().attempt(outcome, first_byte);
+    result
+}
+
+async fn exchange(
+    worker: &Worker,
+    backend: &Backend,
+    endpoint: &Arc<Endpoint>,
+    outgoing: Outgoing,
+) -> Result<Answered, ProxyError> {
+    let progress = outgoing.progress;
+    let empty = matches!(outgoing.body, RequestBody::Empty);
+    let repeatable = empty && is_idempotent(&outgoing.parts.method);
+    let mut request = encode(backend, outgoing.parts, &outgoing.authority, outgoing.body)?;
+    let mut sent = 0;
+    loop {
+        let mut lease = worker
+            .pools
+            .lease(backend, endpoint, repeatable, sent > 0)
+            .await?;
+        // A copy of the head is the price of sending an idempotent request again. Only a kept
+        // connection can be stale, so only there it is paid.
+        let copy = (lease.reused && repeatable).then(|| head_copy(&request));
+        sent += 1;
+        let began = Instant::now();
+        let (error, unsent) = match send(&mut lease, request).await {
+            Ok(response) => {
+                return Ok(Answered {
+                    response,
+                    lease,
+                    first_byte: began.elapsed(),
+                    sent,
+                });
+            }
+            Err(failed) => failed,
+        };
+        if let Some(trouble) = progress.trouble() {
+            return Err(ProxyError::Body(trouble));
+        }
+        // RFC 9110, 9.2.2: again only if it was never sent, or may be sent twice; and only if a kept
+        // connection is to blame. An answer that cannot be parsed is an answer.
+        let again = match (lease.reused && sent == 1, unsent) {
+            (true, Some(unsent)) => Some(unsent),
+            (true, None) if !error.is_parse() => copy,
+            _ => None,
+        };
+        let Some(again) = again else {
+            return Err(ProxyError::Upstream(error));
+        };
+        backend.metrics().stale_retry();
+        request = again;
+    }
+}
+
+async fn send(
+    lease: &mut Lease,
+    request: Request<RequestBody>,
+) -> Result<Response<Incoming>, (hyper::Error, Option<Request<RequestBody>>)> {
+    let result = match &mut lease.sender {
+        Sender::Http1(sender) => sender.try_send_request(request).await,
+        Sender::Http2(sender, _) => sender.try_send_request(request).await,
+    };
+    result.map_err(|mut failed| {
+        let unsent = failed.take_message();
+        (failed.into_error(), unsent)
+    })
+}
+
+fn head_copy(request: &Request<RequestBody>) -> Request<RequestBody> {
+    let mut copy = Request::new(RequestBody::Empty);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}
+
+/// RFC 9110, 9.2.2.
+fn is_idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE | Method::TRACE
+    )
+}
+
+/// Puts authority, target and framing where the endpoint's HTTP version has them.
+fn encode(
+    backend: &Backend,
+    mut parts: request::Parts,
+    authority: &HeaderValue,
+    body: RequestBody,
+) -> Result<Request<RequestBody>, ProxyError> {
+    match backend.settings().protocol {
+        Protocol::Http1 => {
+            parts.version = Version::HTTP_11;
+            parts.headers.insert(http::header::HOST, authority.clone());
+            let unknown_length = http_body::Body::size_hint(&body).exact().is_none();
+            // hyper drops a body of unknown length on GET and HEAD unless it is told otherwise.
+            if unknown_length && !parts.headers.contains_key(http::header::CONTENT_LENGTH) {
+                parts.headers.insert(
+                    http::header::TRANSFER_ENCODING,
+                    HeaderValue::from_static("chunked"),
+                );
+            }
+        }
+        Protocol::H2c => {
+            parts.version = Version::HTTP_2;
+            let target = parts.uri.path_and_query().cloned();
+            let mut uri = http::uri::Parts::default();
+            uri.scheme = Some(Scheme::HTTP);
+            uri.authority = Authority::try_from(authority.as_bytes()).ok();
+            uri.path_and_query = target.or_else(|| Some(PathAndQuery::from_static("/")));
+            if uri.authority.is_none() {
+                // HTTP/1.0 without Host: HTTP/2 needs an authority, and a name of ours would be a lie.
+                return Err(ProxyError::Rejected(
+                    crate::http::authority::Reject::HostCount,
+                ));
+            }
+            parts.uri = Uri::from_parts(uri).unwrap_or_default();
+        }
+    }
+    Ok(Request::from_parts(parts, body))
+}

@@ -1,0 +1,201 @@
+//! What a request can see of its worker and its connection.
+//!
+//! Typed, never `http::Extensions`. Must not know what is done with it.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Instant, SystemTime};
+
+use crossbeam_utils::CachePadded;
+use http::HeaderValue;
+use rand::rngs::SmallRng;
+
+use crate::http::serve::{Close, Control};
+use crate::snapshot::current::Reader;
+use crate::snapshot::port::Port;
+use crate::snapshot::{AccessLogHandle, Snapshot};
+use crate::upstream::pool::Pools;
+
+/// Everything that belongs to one thread of the data path.
+pub(crate) struct Worker {
+    /// Counts from 0.
+    pub(crate) index: usize,
+    pub(crate) pools: Pools,
+    pub(crate) rng: RefCell<SmallRng>,
+    /// Set by each sweep; good for bounds of a second and more.
+    pub(crate) clock: Rc<Cell<Instant>>,
+    /// Whether clients are told to open no further request on their connection.
+    pub(crate) last_requests: Cell<bool>,
+    /// What new connections are told: a process that is going away still serves one request of each.
+    pub(crate) closing: Cell<Close>,
+    pub(crate) connections: Connections,
+    /// Connections open on each worker, for the others to see.
+    load: Arc<[CachePadded<AtomicU32>]>,
+    snapshot: RefCell<Reader>,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        index: usize,
+        snapshot: Reader,
+        load: Arc<[CachePadded<AtomicU32>]>,
+        rng: SmallRng,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            index,
+            pools: Pools::default(),
+            rng: RefCell::new(rng),
+            clock: Rc::new(Cell::new(Instant::now())),
+            last_requests: Cell::new(false),
+            closing: Cell::new(Close::No),
+            connections: Connections::default(),
+            load,
+            snapshot: RefCell::new(snapshot),
+        })
+    }
+
+    /// The port as the serving snapshot has it, or as it was last.
+    pub(crate) fn newest(&self, port: &Arc<Port>) -> Arc<Port> {
+        self.with_snapshot(|snapshot| Arc::clone(snapshot.ports.get(&port.address).unwrap_or(port)))
+    }
+
+    /// Runs `f` on the snapshot that serves now, without taking a share in it.
+    pub(crate) fn with_snapshot<R>(&self, f: impl FnOnce(&Snapshot) -> R) -> R {
+        f(self.snapshot.borrow_mut().load())
+    }
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker")
+            .field("index", &self.index)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The open connections of a worker, tunnels included.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    next: Cell<u64>,
+    open: RefCell<std::collections::HashMap<u64, (Arc<Port>, Rc<Control>)>>,
+}
+
+impl Connections {
+    /// Notes a connection; it is forgotten when the entry is dropped.
+    pub(crate) fn enter(owner: &Rc<Worker>, port: Arc<Port>, control: Rc<Control>) -> Entered {
+        let this = &owner.connections;
+        let id = this.next.get();
+        this.next.set(id + 1);
+        this.open.borrow_mut().insert(id, (port, control));
+        if let Some(load) = owner.load.get(owner.index) {
+            load.fetch_add(1, Ordering::Relaxed);
+        }
+        Entered {
+            owner: Rc::clone(owner),
+            id,
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.open.borrow().len()
+    }
+
+    /// Closes those that are too long in their state.
+    pub(crate) fn sweep(&self, now: Instant) {
+        for (port, control) in self.open.borrow().values() {
+            control.sweep(now, &port.options);
+        }
+    }
+
+    /// Asks those of an address, or all, to end. Returns how many were asked.
+    pub(crate) fn close(&self, of: Option<SocketAddr>, how: Close) -> usize {
+        let open = self.open.borrow();
+        let asked = open
+            .values()
+            .filter(|(port, _)| of.is_none_or(|address| port.address == address));
+        asked.map(|(_, control)| control.close(how)).count()
+    }
+}
+
+/// Stands for one connection in [`Connections`].
+#[derive(Debug)]
+pub(crate) struct Entered {
+    owner: Rc<Worker>,
+    id: u64,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.owner.connections.open.borrow_mut().remove(&self.id);
+        if let Some(load) = self.owner.load.get(self.owner.index) {
+            load.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What is true for every request of a connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) control: Rc<Control>,
+    pub(crate) peer: SocketAddr,
+    /// The peer's address as a field value.
+    pub(crate) peer_value: HeaderValue,
+    /// `http` as a field value.
+    pub(crate) scheme: HeaderValue,
+    port: RefCell<Arc<Port>>,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        worker: Rc<Worker>,
+        control: Rc<Control>,
+        peer: SocketAddr,
+        port: Arc<Port>,
+    ) -> Rc<Self> {
+        let address = peer.ip().to_canonical();
+        let peer_value = HeaderValue::try_from(address.to_string());
+        Rc::new(Self {
+            worker,
+            control,
+            peer: SocketAddr::new(address, peer.port()),
+            // An address is always a valid field value; "unknown" is the word of RFC 7239 for none.
+            peer_value: peer_value.unwrap_or_else(|_| HeaderValue::from_static("unknown")),
+            scheme: HeaderValue::from_static("http"),
+            port: RefCell::new(port),
+        })
+    }
+
+    /// The port as the serving snapshot has it, and that snapshot's access log. A connection whose
+    /// port is no longer configured keeps the last one until it ends.
+    pub(crate) fn port(&self) -> (Arc<Port>, AccessLogHandle) {
+        self.worker.with_snapshot(|snapshot| {
+            let mut port = self.port.borrow_mut();
+            if port.generation != snapshot.generation
+                && let Some(newer) = snapshot.ports.get(&port.address)
+            {
+                *port = Arc::clone(newer);
+            }
+            (Arc::clone(&port), snapshot.access_log.clone())
+        })
+    }
+}
+
+/// The two clocks at a request's beginning.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Began {
+    pub(crate) at: Instant,
+    pub(crate) wall: SystemTime,
+}
+
+impl Began {
+    pub(crate) fn now() -> Self {
+        Self {
+            at: Instant::now(),
+            wall: SystemTime::now(),
+        }
+    }
+}

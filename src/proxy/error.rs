@@ -1,0 +1,147 @@
+//! Why a request got no answer from an endpoint: status for the client, reason for everybody else.
+//!
+//! Owns the table from condition to status and reason. Must not know how an answer is written.
+
+use http::StatusCode;
+
+use crate::http::authority::Reject;
+use crate::http::body::RequestTrouble;
+use crate::snapshot::filters::RewriteError;
+use crate::snapshot::rule::NoChoice;
+use crate::telemetry::reason::Reason;
+use crate::upstream::connect::ConnectError;
+
+/// See the module. The source of an error stays a source.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProxyError {
+    #[error("{0}")]
+    Rejected(#[from] Reject),
+    #[error("the request has passed this proxy too often")]
+    Loop,
+    #[error("no rule matches the request")]
+    NoRoute,
+    #[error("{}", no_choice(.0))]
+    NoChoice(NoChoice),
+    #[error("the backend of this rule cannot be resolved")]
+    InvalidBackend,
+    #[error("the backend has its limit of requests")]
+    BackendFull,
+    #[error("{0}")]
+    Rewrite(#[from] RewriteError),
+    #[error("the body is larger than the listener takes")]
+    BodyTooLarge,
+    #[error("the head of the request has a length that its body does not have")]
+    BodyLength,
+    #[error("the request's body: {}", trouble(.0))]
+    Body(RequestTrouble),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("the endpoint's answer: {0}")]
+    Upstream(hyper::Error),
+    #[error("the endpoint switched to a protocol that was not asked for")]
+    Upgrade,
+    #[error("the attempt took longer than its limit")]
+    AttemptTimeout,
+    #[error("the request took longer than its limit")]
+    RequestTimeout,
+    #[error("the listener has its limit of requests")]
+    Overloaded,
+    #[error("a header block is too large")]
+    Fields,
+}
+
+fn no_choice(why: &NoChoice) -> &'static str {
+    match why {
+        NoChoice::NoBackend => "the rule has no backend",
+        NoChoice::NoPositiveWeight => "every weight of the rule is zero",
+        NoChoice::NoEndpoint(_) => "the backend has no usable endpoint",
+    }
+}
+
+fn trouble(what: &RequestTrouble) -> &'static str {
+    match what {
+        RequestTrouble::Client => "it could not be read to its end",
+        RequestTrouble::TooLarge => "it is larger than the listener takes",
+        RequestTrouble::Slow => "no byte came for too long",
+    }
+}
+
+impl ProxyError {
+    /// What the client gets and what is counted. One table, read beside the handler.
+    pub(crate) fn verdict(&self) -> (StatusCode, Reason) {
+        match self {
+            Self::Rejected(reject) => rejected(*reject),
+            Self::Loop => (StatusCode::LOOP_DETECTED, Reason::LoopDetected),
+            Self::NoRoute => (StatusCode::NOT_FOUND, Reason::NoRoute),
+            Self::NoChoice(NoChoice::NoBackend) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, Reason::NoBackend)
+            }
+            Self::NoChoice(NoChoice::NoPositiveWeight) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, Reason::NoPositiveWeight)
+            }
+            Self::NoChoice(NoChoice::NoEndpoint(_)) => {
+                (StatusCode::SERVICE_UNAVAILABLE, Reason::NoEndpoint)
+            }
+            Self::InvalidBackend => (StatusCode::INTERNAL_SERVER_ERROR, Reason::InvalidBackend),
+            Self::BackendFull | Self::Connect(ConnectError::Limit { .. }) => {
+                (StatusCode::SERVICE_UNAVAILABLE, Reason::LimitExceeded)
+            }
+            Self::Rewrite(RewriteError::Fields) | Self::Fields => {
+                (StatusCode::INTERNAL_SERVER_ERROR, Reason::Internal)
+            }
+            Self::Rewrite(_) | Self::BodyLength | Self::Body(RequestTrouble::Client) => {
+                (StatusCode::BAD_REQUEST, Reason::BadRequest)
+            }
+            Self::BodyTooLarge | Self::Body(RequestTrouble::TooLarge) => {
+                (StatusCode::PAYLOAD_TOO_LARGE, Reason::TooLarge)
+            }
+            Self::Body(RequestTrouble::Slow) => (StatusCode::REQUEST_TIMEOUT, Reason::BodyTimeout),
+            // 503 rather than 502: the request did not reach anything (Gateway API, GEP-1731).
+            Self::Connect(ConnectError::Failed { .. } | ConnectError::Handshake { .. }) => {
+                (StatusCode::SERVICE_UNAVAILABLE, Reason::ConnectFailed)
+            }
+            Self::Connect(ConnectError::Timeout { .. }) => {
+                (StatusCode::SERVICE_UNAVAILABLE, Reason::ConnectTimeout)
+            }
+            Self::Upstream(error) if error.is_parse() => {
+                (StatusCode::BAD_GATEWAY, Reason::UpstreamInvalid)
+            }
+            Self::Upstream(_) => (StatusCode::BAD_GATEWAY, Reason::UpstreamReset),
+            Self::Upgrade => (StatusCode::BAD_GATEWAY, Reason::UpgradeFailed),
+            Self::AttemptTimeout => (StatusCode::GATEWAY_TIMEOUT, Reason::AttemptTimeout),
+            Self::RequestTimeout => (StatusCode::GATEWAY_TIMEOUT, Reason::RequestTimeout),
+            Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, Reason::Overloaded),
+        }
+    }
+
+    /// Whether the client's connection must not be used again: what follows on it may be the rest of
+    /// this request.
+    pub(crate) fn closes(&self) -> bool {
+        matches!(
+            self,
+            Self::Rejected(_) | Self::BodyTooLarge | Self::BodyLength | Self::Body(_)
+        )
+    }
+}
+
+fn rejected(reject: Reject) -> (StatusCode, Reason) {
+    match reject {
+        Reject::LongTarget => (StatusCode::URI_TOO_LONG, Reason::TooLarge),
+        Reject::ManyFields => (
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Reason::TooLarge,
+        ),
+        Reject::Expectation => (StatusCode::EXPECTATION_FAILED, Reason::ExpectationFailed),
+        Reject::MethodRefused => (StatusCode::NOT_IMPLEMENTED, Reason::NotImplemented),
+        Reject::TransferEncoding => (StatusCode::NOT_IMPLEMENTED, Reason::NotImplemented),
+        Reject::HostCount
+        | Reject::BadHost
+        | Reject::HostMismatch
+        | Reject::UserInfo
+        | Reject::BadScheme
+        | Reject::BadTarget
+        | Reject::Path(_)
+        | Reject::LongMethod
+        | Reject::ContentLength => (StatusCode::BAD_REQUEST, Reason::BadRequest),
+    }
+}

@@ -1,0 +1,473 @@
+//! One request, from its head to the response that hyper sends. Read this first.
+//!
+//! Each stage is a line of [`forward`]; what can go wrong in it stands in its trailing comment and in
+//! the table of [`super::error`].
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, SET_COOKIE};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, request};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+
+use super::attempt::{Answered, Outgoing, attempt};
+use super::context::{Connection, Connections};
+use super::error::ProxyError;
+use super::outcome::Outcome;
+use super::respond;
+use crate::http::authority::{self, Target};
+use crate::http::body::{RequestBody, ResponseBody};
+use crate::http::headers::{self, Hop, X_REQUEST_ID};
+use crate::http::serve::Control;
+use crate::http::{grpc, upgrade};
+use crate::route::{MatchedPath, RedirectSource, RequestView};
+use crate::snapshot::filters::Answer;
+use crate::snapshot::port::{Listener, Port};
+use crate::snapshot::rule::{Arm, Asking, Choice, KeySource, NoChoice, Rule};
+use crate::upstream::backend::Holding;
+
+/// A request on its way through the layers of its listener.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    pub(crate) request: Request<Incoming>,
+    pub(crate) outcome: Box<Outcome>,
+    pub(crate) port: Arc<Port>,
+}
+
+impl Exchange {
+    /// Takes one look at the configuration; everything after uses what was seen.
+    pub(crate) fn begin(connection: &Rc<Connection>, request: Request<Incoming>) -> Self {
+        let (port, log) = connection.port();
+        let (parts, body) = request.into_parts();
+        let outcome = Outcome::begin(Rc::clone(connection), &parts, log, port.generation);
+        Self {
+            request: Request::from_parts(parts, body),
+            outcome,
+            port,
+        }
+    }
+}
+
+/// Handles one request.
+pub(crate) async fn handle(exchange: Exchange) -> Response<ResponseBody> {
+    let Exchange {
+        request,
+        mut outcome,
+        port,
+    } = exchange;
+    let head_only = *request.method() == Method::HEAD;
+    let http1 = request.version() != Version::HTTP_2;
+    outcome.is_grpc = grpc::is_grpc(request.headers());
+    let mut response = match forward(&port, request, &mut outcome).await {
+        Ok(response) => response,
+        Err(error) => {
+            let (_, reason) = error.verdict();
+            outcome.reason = Some(reason);
+            tracing::debug!(%reason, %error, "answered by the proxy");
+            let mut response = respond::error(&error, outcome.is_grpc);
+            if !http1 {
+                response.headers_mut().remove(CONNECTION);
+            }
+            response
+        }
+    };
+    outcome.status = Some(response.status());
+    if http1
+        && outcome.connection.worker.last_requests.get()
+        && response.status() != StatusCode::SWITCHING_PROTOCOLS
+    {
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return tunnel(response, outcome, port);
+    }
+    let bodiless = head_only
+        || matches!(
+            response.status(),
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        );
+    response.map(|body| body.with_finish(outcome, bodiless))
+}
+
+async fn forward(
+    port: &Port,
+    request: Request<Incoming>,
+    outcome: &mut Outcome,
+) -> Result<Response<ResponseBody>, ProxyError> {
+    let (mut parts, body) = request.into_parts();
+    let connection = Rc::clone(&outcome.connection);
+    let asked = asked_upgrade(&mut parts);
+    let target = canonical(port, &mut parts, outcome)?; //                   400, 414, 417, 431, 501
+    let listener = port.listener(target.host()).ok_or(ProxyError::NoRoute)?; //                  404
+    outcome.listener = Some(Arc::clone(listener));
+    outcome.metrics = Some(Arc::clone(&listener.unmatched));
+    outcome.permit = listener.permit().map_err(|_| ProxyError::Overloaded)?; //                  503
+    let client = admit(&connection, listener, &mut parts, outcome, &target)?; //           413, 508
+    if parts.method == Method::OPTIONS && headers::is_last_hop(&mut parts.headers) {
+        return Ok(respond::text(StatusCode::OK, Bytes::new()));
+    }
+    let (rule, matched) = find(listener, &target, &parts)?; //                                   404
+    outcome.metrics = Some(Arc::clone(&rule.metrics));
+    if let Some(answer) = &rule.filters.answer {
+        return immediate(answer, listener, &target, &parts, matched);
+    }
+    let choice = choose(&rule, &connection, &parts, client, outcome)?; //                    500, 503
+    if let Some(answer) = &choice.arm.filters.answer {
+        return immediate(answer, listener, &target, &parts, matched);
+    }
+    let arm = choice.arm;
+    let backend = arm.backend.as_ref().ok_or(ProxyError::InvalidBackend)?; //                    500
+    let serving = backend.begin().ok_or(ProxyError::BackendFull)?; //                            503
+    let endpoint = backend
+        .choose(None, &mut *connection.worker.rng.borrow_mut())
+        .cloned()
+        .ok_or(ProxyError::NoChoice(NoChoice::NoEndpoint(0)))?; //                               503
+    outcome.endpoint = Some(endpoint.address());
+    outcome.holding = Some(Holding {
+        serving,
+        in_flight: endpoint.begin(),
+    });
+    let mut authority = target.authority.clone();
+    rewrite(
+        &rule,
+        arm,
+        &mut parts,
+        &mut authority,
+        matched,
+        &connection,
+        &target,
+    )?; //          400
+    if let Some((protocol, _)) = &asked {
+        upgrade::ask(&mut parts.headers, protocol);
+    }
+    let (body, progress) = RequestBody::new(body, listener.body_bytes, listener.body_idle);
+    outcome.progress = Some(Rc::clone(&progress));
+    let deadlines = Deadlines::of(&rule, outcome.began.at);
+    let outgoing = Outgoing {
+        parts,
+        authority,
+        body,
+        progress,
+    };
+    let answered = attempt(
+        &connection.worker,
+        backend,
+        &endpoint,
+        outgoing,
+        deadlines.attempt,
+    )
+    .await
+    .map_err(|error| deadlines.whose(error))?; //                              400, 408, 413, 5xx
+    outcome.attempts = answered.sent;
+    finish_response(answered, &rule, &choice, asked, &deadlines, outcome) //                     502
+}
+
+/// The upgrade that the client asks for, taken before the fields that ask for it are stripped.
+fn asked_upgrade(parts: &mut request::Parts) -> Option<(HeaderValue, OnUpgrade)> {
+    let protocol = upgrade::requested(parts.version, &parts.method, &parts.headers)?;
+    parts
+        .extensions
+        .remove::<OnUpgrade>()
+        .map(|on| (protocol, on))
+}
+
+fn canonical(
+    port: &Port,
+    parts: &mut request::Parts,
+    outcome: &mut Outcome,
+) -> Result<Target, ProxyError> {
+    // Before the host is known there is no listener; the bounds are the port's first one's, whose
+    // values `check` makes all listeners of an address share.
+    let first = port.listeners.first().ok_or(ProxyError::NoRoute)?;
+    outcome.listener = Some(Arc::clone(first));
+    outcome.metrics = Some(Arc::clone(&first.unmatched));
+    Ok(authority::canonical(
+        parts,
+        first.target_bytes,
+        first.header_count,
+    )?)
+}
+
+/// Decides what of the head is believed, and who the client is.
+fn admit(
+    connection: &Connection,
+    listener: &Listener,
+    parts: &mut request::Parts,
+    outcome: &mut Outcome,
+    target: &Target,
+) -> Result<std::net::IpAddr, ProxyError> {
+    let length = parts
+        .headers
+        .get(CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|bytes| bytes > listener.body_bytes) {
+        return Err(ProxyError::BodyTooLarge);
+    }
+    if headers::is_loop(&parts.headers) {
+        return Err(ProxyError::Loop);
+    }
+    let peer = connection.peer.ip();
+    let client = headers::client_address(&parts.headers, peer, &listener.trusted);
+    if !headers::is_trusted(peer, &listener.trusted) {
+        // Testers' and splits' fields of other names stay: they are the application's.
+        headers::strip_forged(&mut parts.headers);
+    }
+    let request_id = match parts.headers.get(X_REQUEST_ID) {
+        Some(id) => id.clone(),
+        None => {
+            let id = request_id(connection);
+            parts.headers.insert(X_REQUEST_ID, id.clone());
+            id
+        }
+    };
+    outcome.identified(&target.authority, &request_id, client);
+    Ok(client)
+}
+
+fn request_id(connection: &Connection) -> HeaderValue {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut random = [0; 16];
+    rand::Rng::fill_bytes(&mut *connection.worker.rng.borrow_mut(), &mut random);
+    let mut text = [0; 32];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(random) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"))
+}
+
+fn find(
+    listener: &Listener,
+    target: &Target,
+    parts: &request::Parts,
+) -> Result<(Arc<Rule>, MatchedPath), ProxyError> {
+    let view = RequestView {
+        host: target.host(),
+        path: parts.uri.path(),
+        query: parts.uri.query(),
+        method: &parts.method,
+        headers: &parts.headers,
+    };
+    let found = listener.table.find(&view).ok_or(ProxyError::NoRoute)?;
+    Ok((Arc::clone(found.value), found.path))
+}
+
+fn choose<'a>(
+    rule: &'a Rule,
+    connection: &Connection,
+    parts: &request::Parts,
+    client: std::net::IpAddr,
+    outcome: &mut Outcome,
+) -> Result<Choice<'a>, ProxyError> {
+    let asking = Asking {
+        headers: &parts.headers,
+        query: parts.uri.query(),
+        client,
+        worker: connection.worker.index,
+    };
+    let choice = rule
+        .choose(&asking, &mut *connection.worker.rng.borrow_mut())
+        .map_err(|why| {
+            if let NoChoice::NoEndpoint(index) = why
+                && let Some(arm) = rule.split.arm(index)
+            {
+                outcome.metrics = Some(Arc::clone(&arm.metrics));
+            }
+            ProxyError::NoChoice(why)
+        })?;
+    outcome.metrics = Some(Arc::clone(&choice.arm.metrics));
+    outcome.why = Some(choice.why);
+    if let Some(down) = choice.instead_of {
+        down.metrics.shifted();
+    }
+    Ok(choice)
+}
+
+/// An answer that needs no backend.
+fn immediate(
+    answer: &Answer,
+    listener: &Listener,
+    target: &Target,
+    parts: &request::Parts,
+    matched: MatchedPath,
+) -> Result<Response<ResponseBody>, ProxyError> {
+    match answer {
+        Answer::Redirect(redirect) => {
+            let location = redirect.location(&RedirectSource {
+                scheme: "http",
+                host: target.host(),
+                listener_port: listener.advertised_port,
+                path: parts.uri.path(),
+                query: parts.uri.query(),
+                matched,
+            });
+            let mut response = Response::new(ResponseBody::empty());
+            *response.status_mut() = redirect.status;
+            let location = HeaderValue::try_from(location).map_err(|_| ProxyError::Fields)?;
+            response.headers_mut().insert(LOCATION, location);
+            Ok(response)
+        }
+        Answer::Direct(direct) => {
+            let mut response = Response::new(ResponseBody::own(direct.body.clone()));
+            *response.status_mut() = direct.status;
+            for (name, value) in &direct.headers {
+                response
+                    .headers_mut()
+                    .try_append(name, value.clone())
+                    .map_err(|_| ProxyError::Fields)?;
+            }
+            Ok(response)
+        }
+    }
+}
+
+/// Brings the head into the form that the backend gets. Removal comes first, so that no `Connection`
+/// line can strip what is set here.
+fn rewrite(
+    rule: &Rule,
+    arm: &Arm,
+    parts: &mut request::Parts,
+    authority: &mut HeaderValue,
+    matched: MatchedPath,
+    connection: &Connection,
+    target: &Target,
+) -> Result<(), ProxyError> {
+    headers::strip_request(&mut parts.headers);
+    if parts.version == Version::HTTP_2 {
+        headers::join_cookies(&mut parts.headers);
+    }
+    headers::forward(
+        &mut parts.headers,
+        &Hop {
+            peer: &connection.peer_value,
+            scheme: &connection.scheme,
+            authority: &target.authority,
+            version: parts.version,
+        },
+    );
+    for filters in [&rule.filters, &arm.filters] {
+        filters.apply_request(&mut parts.headers, &mut parts.uri, authority, matched)?;
+    }
+    Ok(())
+}
+
+/// Until when an attempt and the whole request may take.
+#[derive(Debug, Clone, Copy)]
+struct Deadlines {
+    request: Option<Instant>,
+    attempt: Option<Instant>,
+}
+
+impl Deadlines {
+    fn of(rule: &Rule, began: Instant) -> Self {
+        let request = rule.timeouts.request.map(|limit| began + limit);
+        let own = rule.timeouts.attempt.map(|limit| Instant::now() + limit);
+        let attempt = match (request, own) {
+            (Some(request), Some(own)) => Some(request.min(own)),
+            (request, own) => request.or(own),
+        };
+        Self { request, attempt }
+    }
+
+    /// An attempt that ends at the request's deadline is the request's timeout.
+    fn whose(&self, error: ProxyError) -> ProxyError {
+        match error {
+            ProxyError::AttemptTimeout if self.attempt == self.request => {
+                ProxyError::RequestTimeout
+            }
+            other => other,
+        }
+    }
+}
+
+/// Brings the endpoint's answer into the form that the client gets.
+fn finish_response(
+    answered: Answered,
+    rule: &Rule,
+    choice: &Choice<'_>,
+    asked: Option<(HeaderValue, OnUpgrade)>,
+    deadlines: &Deadlines,
+    outcome: &mut Outcome,
+) -> Result<Response<ResponseBody>, ProxyError> {
+    let Answered {
+        mut response,
+        lease,
+        first_byte,
+        ..
+    } = answered;
+    outcome.first_byte = Some(first_byte);
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let protocol = asked.as_ref().map(|(protocol, _)| protocol);
+        if !upgrade::agreed(protocol, response.headers()) {
+            return Err(ProxyError::Upgrade);
+        }
+        headers::strip_response(response.headers_mut());
+        if let Some((protocol, client)) = asked {
+            upgrade::ask(response.headers_mut(), &protocol);
+            outcome.upgrade = Some(client);
+        }
+    } else {
+        headers::strip_response(response.headers_mut());
+    }
+    for filters in [&rule.filters, &choice.arm.filters] {
+        filters
+            .apply_response(response.headers_mut())
+            .map_err(|_| ProxyError::Fields)?;
+    }
+    if let (Some(key), Some(sticky)) = (&choice.issued, &rule.sticky)
+        && let KeySource::Cookie(cookie) = &sticky.source
+        && let Ok(value) = HeaderValue::try_from(cookie.set_cookie(key, false))
+    {
+        response
+            .headers_mut()
+            .try_append(SET_COOKIE, value)
+            .map_err(|_| ProxyError::Fields)?;
+    }
+    *response.version_mut() = Version::HTTP_11;
+    outcome.lease = Some(lease);
+    // A stream without an end of its own would be cut for nothing but its age.
+    let endless = outcome.is_grpc
+        || response
+            .headers()
+            .get(CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+    let deadline = if endless {
+        None
+    } else {
+        deadlines.attempt.map(Into::into)
+    };
+    Ok(response.map(|body| ResponseBody::upstream(body).with_deadline(deadline)))
+}
+
+/// Sends the 101 and copies bytes from then on; the request is recorded when the tunnel ends.
+fn tunnel(
+    mut response: Response<ResponseBody>,
+    mut outcome: Box<Outcome>,
+    port: Arc<Port>,
+) -> Response<ResponseBody> {
+    let endpoint = hyper::upgrade::on(&mut response);
+    let response = response.map(|_| ResponseBody::empty());
+    // Only an agreed upgrade gets here, and it has left the client's half.
+    let Some(client) = outcome.upgrade.take() else {
+        return response;
+    };
+    let worker = Rc::clone(&outcome.connection.worker);
+    let control = Control::new(Rc::clone(&worker.clock));
+    let busy = control.begin_request();
+    let entered = Connections::enter(&worker, port, Rc::clone(&control));
+    let outcome = outcome.into_tunnel();
+    drop(tokio::task::spawn_local(async move {
+        let _held = (busy, entered);
+        let bytes = control
+            .until_closed(upgrade::tunnel(client, endpoint))
+            .await;
+        let (from_client, to_client) = bytes.unwrap_or_default();
+        outcome.finish(from_client, to_client);
+    }));
+    response
+}

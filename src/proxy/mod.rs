@@ -1,0 +1,11 @@
+//! The path of a request: from its head to the end of its response.
+//!
+//! Start with [`handler`], which reads top to bottom. Must not know listeners' sockets, reloads or the
+//! admin API.
+
+pub(crate) mod attempt;
+pub(crate) mod context;
+pub(crate) mod error;
+pub(crate) mod handler;
+pub(crate) mod outcome;
+pub(crate) mod respond;

@@ -1,0 +1,262 @@
+//! Records a request exactly once, when its response's body has ended or broken.
+//!
+//! Owns what is known about a request so far, and everything that has to be held until its end.
+//! Must not know how it is processed.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::header::{REFERER, USER_AGENT};
+use http::{HeaderValue, Method, StatusCode, Uri, Version, request};
+
+use hyper::upgrade::OnUpgrade;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::context::{Began, Connection};
+use crate::http::body::{End, Finish, RequestProgress};
+use crate::http::serve::RequestGuard;
+use crate::snapshot::AccessLogHandle;
+use crate::snapshot::port::Listener;
+use crate::snapshot::rule::Why;
+use crate::telemetry::access_log::Record;
+use crate::telemetry::reason::Reason;
+use crate::telemetry::route::{Finished, NONE, RouteMetrics};
+use crate::upstream::backend::Holding;
+use crate::upstream::pool::Lease;
+
+/// Status in logs and metrics when the client left before there was one (nginx' habit).
+const CLIENT_CLOSED: u16 = 499;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) began: Began,
+    pub(crate) connection: Rc<Connection>,
+    pub(crate) progress: Option<Rc<RequestProgress>>,
+    /// Status of the response; none while there is none.
+    pub(crate) status: Option<StatusCode>,
+    pub(crate) reason: Option<Reason>,
+    pub(crate) listener: Option<Arc<Listener>>,
+    /// Of the arm that serves, else of the rule, else of the listener.
+    pub(crate) metrics: Option<Arc<RouteMetrics>>,
+    pub(crate) why: Option<Why>,
+    pub(crate) endpoint: Option<SocketAddr>,
+    pub(crate) attempts: u32,
+    pub(crate) first_byte: Option<Duration>,
+    pub(crate) holding: Option<Holding>,
+    pub(crate) lease: Option<Lease>,
+    pub(crate) is_grpc: bool,
+    /// The client's half of an agreed upgrade.
+    pub(crate) upgrade: Option<OnUpgrade>,
+    /// One of the listener's requests in flight.
+    pub(crate) permit: Option<OwnedSemaphorePermit>,
+    tunnelled: Option<u64>,
+    http2: bool,
+    generation: u64,
+    log: Option<Box<Logged>>,
+    recorded: bool,
+    _in_flight: RequestGuard,
+}
+
+/// What only the access log needs.
+#[derive(Debug)]
+struct Logged {
+    handle: AccessLogHandle,
+    method: Method,
+    uri: Uri,
+    version: Version,
+    host: HeaderValue,
+    request_id: HeaderValue,
+    client: IpAddr,
+    user_agent: Option<HeaderValue>,
+    referer: Option<HeaderValue>,
+}
+
+impl Outcome {
+    /// Begins a request. What a client sent is kept as it was sent.
+    pub(crate) fn begin(
+        connection: Rc<Connection>,
+        parts: &request::Parts,
+        handle: AccessLogHandle,
+        generation: u64,
+    ) -> Box<Self> {
+        let log = handle.log.is_on().then(|| {
+            Box::new(Logged {
+                handle,
+                method: parts.method.clone(),
+                uri: parts.uri.clone(),
+                version: parts.version,
+                host: HeaderValue::from_static(""),
+                request_id: HeaderValue::from_static(""),
+                client: connection.peer.ip(),
+                user_agent: parts.headers.get(USER_AGENT).cloned(),
+                referer: parts.headers.get(REFERER).cloned(),
+            })
+        });
+        Box::new(Self {
+            began: Began::now(),
+            _in_flight: connection.control.begin_request(),
+            connection,
+            progress: None,
+            status: None,
+            reason: None,
+            listener: None,
+            metrics: None,
+            why: None,
+            endpoint: None,
+            attempts: 0,
+            first_byte: None,
+            holding: None,
+            lease: None,
+            is_grpc: false,
+            upgrade: None,
+            permit: None,
+            tunnelled: None,
+            http2: parts.version == Version::HTTP_2,
+            generation,
+            log,
+            recorded: false,
+        })
+    }
+
+    /// Notes what the canonical form says, for the access log.
+    pub(crate) fn identified(
+        &mut self,
+        host: &HeaderValue,
+        request_id: &HeaderValue,
+        client: IpAddr,
+    ) {
+        if let Some(log) = &mut self.log {
+            log.host = host.clone();
+            log.request_id = request_id.clone();
+            log.client = client;
+        }
+    }
+
+    /// Takes over the upgraded connection's life from the response, which ends with its head.
+    pub(crate) fn into_tunnel(self: Box<Self>) -> TunnelOutcome {
+        TunnelOutcome(self)
+    }
+
+    fn record(&mut self, response_bytes: u64) {
+        if std::mem::replace(&mut self.recorded, true) {
+            return;
+        }
+        let status = self.status.map_or(CLIENT_CLOSED, |status| status.as_u16());
+        let finished = Finished {
+            listener: self
+                .listener
+                .as_ref()
+                .map_or((u16::MAX, NONE), |l| (l.id, &*l.name)),
+            http2: self.http2,
+            status,
+            reason: self.reason,
+            duration: self.began.at.elapsed(),
+            request_bytes: self.tunnelled.unwrap_or_else(|| {
+                self.progress
+                    .as_ref()
+                    .map_or(0, |progress| progress.bytes())
+            }),
+            response_bytes,
+        };
+        if let Some(metrics) = &self.metrics {
+            metrics.record(&finished);
+        }
+        self.log_line(&finished);
+    }
+
+    fn log_line(&self, finished: &Finished<'_>) {
+        let Some(log) = &self.log else { return };
+        let lot = (rand::Rng::next_u32(&mut *self.connection.worker.rng.borrow_mut()) % 100) as u8;
+        if !log.handle.log.wants(
+            finished.status,
+            finished.reason.is_some(),
+            finished.duration,
+            lot,
+        ) {
+            return;
+        }
+        let labels = self.metrics.as_ref().map(|metrics| metrics.labels());
+        let named = |name: &'_ str| name != NONE;
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let (host, request_id) = (text(&log.host), text(&log.request_id));
+        let client_is_peer = log.client == self.connection.peer.ip();
+        log.handle.log.write(&Record {
+            time: self.began.wall,
+            listener: finished.listener.1,
+            route: labels.map(|l| l.0).filter(|name| named(name)),
+            rule: labels.map(|l| l.1).filter(|name| named(name)),
+            backend: labels.map(|l| l.2).filter(|name| named(name)),
+            endpoint: self.endpoint,
+            choice: self.why.map_or(NONE, Why::as_str),
+            attempts: self.attempts,
+            reason: finished.reason.map(Reason::as_str),
+            generation: self.generation,
+            request_id: &request_id,
+            trace_id: None,
+            client: log.client,
+            client_port: client_is_peer.then(|| self.connection.peer.port()),
+            method: log.method.as_str(),
+            scheme: "http",
+            host: &host,
+            path: log.uri.path(),
+            query: log.uri.query(),
+            protocol: match log.version {
+                Version::HTTP_2 => "HTTP/2",
+                Version::HTTP_10 => "HTTP/1.0",
+                _ => "HTTP/1.1",
+            },
+            status: finished.status,
+            request_bytes: finished.request_bytes,
+            response_bytes: finished.response_bytes,
+            duration: finished.duration,
+            first_byte: self.first_byte,
+            user_agent: log.user_agent.as_ref().map(HeaderValue::as_bytes),
+            referer: log.referer.as_ref().map(HeaderValue::as_bytes),
+        });
+    }
+}
+
+impl Finish for Outcome {
+    fn finish(mut self: Box<Self>, end: End, bytes: u64) {
+        let request_ended = self
+            .progress
+            .as_ref()
+            .is_none_or(|progress| progress.ended());
+        match end {
+            End::Complete => {
+                if let Some(lease) = self.lease.take().filter(|_| request_ended) {
+                    lease.release(Instant::now());
+                }
+            }
+            End::Upstream => self.reason = Some(Reason::UpstreamReset),
+            End::Deadline => self.reason = Some(Reason::TimeoutAfterHeaders),
+            End::Client => self.reason = Some(Reason::ClientClosed),
+        }
+        self.record(bytes);
+    }
+}
+
+impl Drop for Outcome {
+    /// The client left while its request was being worked on: the future was dropped.
+    fn drop(&mut self) {
+        if !self.recorded {
+            self.reason.get_or_insert(Reason::ClientClosed);
+            self.record(0);
+        }
+    }
+}
+
+/// The outcome of a request that has become a tunnel; recorded when the tunnel ends.
+#[derive(Debug)]
+pub(crate) struct TunnelOutcome(Box<Outcome>);
+
+impl TunnelOutcome {
+    /// Records the tunnel's end. Bytes from the client count as its request's body.
+    pub(crate) fn finish(mut self, from_client: u64, to_client: u64) {
+        self.0.tunnelled = Some(from_client);
+        self.0.record(to_client);
+    }
+}

@@ -1,0 +1,630 @@
+//! What was written -> what runs. The document has been checked; what can still fail here is what
+//! depends on the machine: looking up names and opening the access log.
+//!
+//! Owns defaults that depend on several fields, and which parts of the snapshot before live on.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use crossbeam_utils::CachePadded;
+use http::{HeaderValue, StatusCode};
+
+use super::filters::{Answer, DirectResponse, Filters, UrlRewrite};
+use super::port::{InFlightLimit, Listener, Port};
+use super::rule::{Arm, Force, KeyCookie, KeySource, OnUnavailable, Rule, Sticky, Timeouts};
+use super::{AccessLogHandle, AdminSettings, DrainSettings, Snapshot};
+use crate::config::document as written;
+use crate::config::values::{EndpointAddress, HostPattern};
+use crate::http::path;
+use crate::http::serve::ServeOptions;
+use crate::route::{
+    FieldPredicate, HeaderEdits, HostMap, Match, PathPattern, PathRewrite, PatternError,
+    QueryPredicate, Redirect, TableBuilder, ValuePattern, intersect,
+};
+use crate::split::{DrawState, Split, StickySplit};
+use crate::telemetry::access_log::{self, AccessLog};
+use crate::telemetry::backend::BackendMetrics;
+use crate::telemetry::connection::ListenerMetrics;
+use crate::telemetry::recorder::Registry;
+use crate::telemetry::route::{NONE, RouteMetrics};
+use crate::upstream::backend::{Backend, Policy, PoolSettings, Protocol, Settings};
+
+/// Why a checked document does not run on this machine.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// A name of an endpoint has no address.
+    #[error("backend {backend}: cannot look up {name}: {source}")]
+    Lookup {
+        backend: String,
+        name: String,
+        source: std::io::Error,
+    },
+    /// The access log's file cannot be opened.
+    #[error("cannot open the access log {path}: {source}")]
+    AccessLog {
+        path: String,
+        source: std::io::Error,
+    },
+    /// An expression that the check accepted is refused.
+    #[error("route {route}: {source}")]
+    Pattern { route: String, source: PatternError },
+    /// A value that the check accepted cannot be sent.
+    #[error("route {route}: {what} cannot be sent in a header field")]
+    Value { route: String, what: &'static str },
+}
+
+/// What a compilation needs besides the document.
+#[derive(Debug)]
+pub(crate) struct Compiler<'a> {
+    pub(crate) registry: &'a Registry,
+    pub(crate) workers: usize,
+    /// The snapshot that serves now; what did not change is taken over.
+    pub(crate) earlier: Option<&'a Snapshot>,
+    /// Whether the access log is opened; `explain` and `check` do not.
+    pub(crate) open_log: bool,
+}
+
+impl Compiler<'_> {
+    /// Compiles a checked document.
+    ///
+    /// # Errors
+    /// See [`CompileError`].
+    pub(crate) fn compile(
+        &self,
+        document: written::Document,
+        hash: u64,
+    ) -> Result<Snapshot, CompileError> {
+        let generation = self.earlier.map_or(1, |earlier| earlier.generation + 1);
+        let mut backends = BTreeMap::new();
+        for backend in &document.backends {
+            let compiled = self.backend(backend)?;
+            backends.insert(compiled.name().into(), compiled);
+        }
+        let mut routes = Vec::new();
+        for route in &document.routes {
+            routes.push((route, self.route(route, &backends)?));
+        }
+        let ports = self.ports(&document.listeners, &routes, generation);
+        let admin = document.admin.clone().unwrap_or_default();
+        let drain = document.drain.clone().unwrap_or_default();
+        Ok(Snapshot {
+            generation,
+            hash,
+            ports,
+            rules: routes
+                .into_iter()
+                .flat_map(|(_, rules)| rules.into_iter().map(|r| r.rule))
+                .collect(),
+            backends,
+            access_log: self.access_log(document.access_log.clone().unwrap_or_default())?,
+            drain: DrainSettings {
+                delay: drain.delay.get(),
+                timeout: drain.timeout.get(),
+            },
+            admin: AdminSettings {
+                address: admin.address.get(),
+                metrics_address: admin.metrics_address.map(|address| address.get()),
+                token_file: admin.token_file,
+            },
+            document,
+        })
+    }
+
+    fn backend(&self, written: &written::Backend) -> Result<Arc<Backend>, CompileError> {
+        let mut addresses: Vec<SocketAddr> = Vec::new();
+        for endpoint in &written.endpoints {
+            for address in look_up(written.name.as_str(), &endpoint.address)? {
+                if !addresses.contains(&address) {
+                    addresses.push(address);
+                }
+            }
+        }
+        let settings = Settings {
+            name: written.name.as_str().into(),
+            addresses,
+            protocol: match written.protocol {
+                written::BackendProtocol::Http1 => Protocol::Http1,
+                written::BackendProtocol::H2c => Protocol::H2c,
+            },
+            policy: match written.load_balancing.policy {
+                written::LoadBalancingPolicy::RoundRobin => Policy::RoundRobin,
+                written::LoadBalancingPolicy::LeastRequest => Policy::LeastRequest,
+            },
+            connect_timeout: written.connect_timeout.get(),
+            max_requests: written.limits.requests.unwrap_or(u32::MAX),
+            pool: PoolSettings {
+                max_connections: written.limits.connections,
+                idle_timeout: written.pool.idle_timeout.get(),
+                max_age: written.pool.max_age.get(),
+                max_idle: written.pool.max_idle as usize,
+            },
+        };
+        let earlier = self
+            .earlier
+            .and_then(|earlier| earlier.backends.get(&settings.name));
+        if let Some(same) = earlier.filter(|earlier| *earlier.settings() == settings) {
+            return Ok(Arc::clone(same));
+        }
+        let metrics = match earlier {
+            Some(earlier) => Arc::clone(earlier.metrics()),
+            None => BackendMetrics::new(self.registry, &settings.name),
+        };
+        Ok(Backend::new(
+            settings,
+            metrics,
+            earlier.map(|earlier| &**earlier),
+        ))
+    }
+
+    fn access_log(&self, written: written::AccessLog) -> Result<AccessLogHandle, CompileError> {
+        let format = match written.format {
+            written::AccessLogFormat::Json => access_log::Format::Json,
+            written::AccessLogFormat::Ecs => access_log::Format::Ecs,
+            written::AccessLogFormat::Combined => access_log::Format::Combined,
+            written::AccessLogFormat::Off => {
+                return Ok(AccessLogHandle {
+                    settings: None,
+                    log: AccessLog::off(),
+                    guard: None,
+                });
+            }
+        };
+        let settings = access_log::Settings {
+            format,
+            path: written.path,
+            sample_percent: written.sample_percent,
+            slower_than: written.slower_than.map(|d| d.get()),
+            redact_query: written.redact_query,
+        };
+        if let Some(earlier) = self.earlier.map(|earlier| &earlier.access_log)
+            && earlier.settings.as_ref() == Some(&settings)
+        {
+            return Ok(earlier.clone());
+        }
+        if !self.open_log {
+            return Ok(AccessLogHandle {
+                settings: Some(settings),
+                log: AccessLog::off(),
+                guard: None,
+            });
+        }
+        let path = settings
+            .path
+            .as_ref()
+            .map_or_else(|| "stdout".to_owned(), |p| p.display().to_string());
+        let (log, guard) = AccessLog::start(settings.clone())
+            .map_err(|source| CompileError::AccessLog { path, source })?;
+        Ok(AccessLogHandle {
+            settings: Some(settings),
+            log,
+            guard: Some(Arc::new(guard)),
+        })
+    }
+
+    fn ports(
+        &self,
+        listeners: &[written::Listener],
+        routes: &[(&written::Route, Vec<CompiledRule>)],
+        generation: u64,
+    ) -> BTreeMap<SocketAddr, Arc<Port>> {
+        let mut by_address: BTreeMap<SocketAddr, Vec<(u16, &written::Listener)>> = BTreeMap::new();
+        for (id, listener) in (0..).zip(listeners) {
+            by_address
+                .entry(listener.address.get())
+                .or_default()
+                .push((id, listener));
+        }
+        let port = |(address, members): (SocketAddr, Vec<(u16, &written::Listener)>)| {
+            let (_, first) = *members.first()?;
+            let mut by_host = HostMap::<Option<usize>>::default();
+            for (index, (_, listener)) in members.iter().enumerate() {
+                *by_host.entry(listener.hostname.as_ref()) = Some(index);
+            }
+            let metrics = match self.earlier.and_then(|earlier| earlier.ports.get(&address)) {
+                Some(earlier)
+                    if earlier
+                        .listeners
+                        .first()
+                        .is_some_and(|l| *l.name == *first.name.as_str()) =>
+                {
+                    Arc::clone(&earlier.metrics)
+                }
+                _ => ListenerMetrics::new(self.registry, first.name.as_str()),
+            };
+            let port = Port {
+                address,
+                generation,
+                options: serve_options(first),
+                max_connections: first.limits.connections,
+                metrics,
+                listeners: members
+                    .iter()
+                    .map(|(id, l)| Arc::new(self.listener(*id, l, routes)))
+                    .collect(),
+                by_host,
+            };
+            Some((address, Arc::new(port)))
+        };
+        by_address.into_iter().filter_map(port).collect()
+    }
+
+    fn listener(
+        &self,
+        id: u16,
+        written: &written::Listener,
+        routes: &[(&written::Route, Vec<CompiledRule>)],
+    ) -> Listener {
+        let mut table = TableBuilder::new();
+        for (route, rules) in routes {
+            let attached = route.listeners.is_empty() || route.listeners.contains(&written.name);
+            let hosts = intersect(written.hostname.as_ref(), &route.hostnames);
+            let (true, Some(hosts)) = (attached, hosts) else {
+                continue;
+            };
+            for rule in rules {
+                table.add(&hosts, rule.matches.clone(), Arc::clone(&rule.rule));
+            }
+        }
+        Listener {
+            id,
+            name: written.name.as_str().into(),
+            hostname: written
+                .hostname
+                .as_ref()
+                .map(|host| host.to_string().into()),
+            advertised_port: written
+                .advertised_port
+                .unwrap_or(written.address.get().port()),
+            trusted: written
+                .trusted_proxies
+                .iter()
+                .map(|cidr| cidr.get())
+                .collect(),
+            target_bytes: written.limits.target_bytes.0,
+            header_count: usize::from(written.limits.header_count),
+            body_bytes: written.limits.body_bytes.map_or(u64::MAX, |bytes| bytes.0),
+            body_idle: written.timeouts.body.get(),
+            in_flight: written
+                .limits
+                .requests
+                .map(|limit| self.in_flight_limit(written, limit)),
+            table: table.build(),
+            unmatched: RouteMetrics::new(self.registry, NONE, NONE, NONE, None),
+        }
+    }
+
+    fn in_flight_limit(&self, written: &written::Listener, limit: u32) -> InFlightLimit {
+        let earlier = self
+            .earlier
+            .and_then(|earlier| earlier.ports.get(&written.address.get()));
+        let same = earlier
+            .and_then(|port| {
+                port.listeners
+                    .iter()
+                    .find(|l| *l.name == *written.name.as_str())
+            })
+            .and_then(|listener| listener.in_flight.as_ref())
+            .filter(|bound| bound.limit == limit);
+        same.cloned().unwrap_or_else(|| InFlightLimit::new(limit))
+    }
+
+    fn route(
+        &self,
+        route: &written::Route,
+        backends: &BTreeMap<Box<str>, Arc<Backend>>,
+    ) -> Result<Vec<CompiledRule>, CompileError> {
+        route
+            .rules
+            .iter()
+            .enumerate()
+            .map(|(position, rule)| {
+                let name = rule
+                    .name
+                    .as_ref()
+                    .map_or_else(|| position.to_string(), |n| n.as_str().to_owned());
+                self.rule(route.name.as_str(), &name, rule, backends)
+            })
+            .collect()
+    }
+
+    fn rule(
+        &self,
+        route: &str,
+        name: &str,
+        written: &written::Rule,
+        backends: &BTreeMap<Box<str>, Arc<Backend>>,
+    ) -> Result<CompiledRule, CompileError> {
+        let pattern = |source| CompileError::Pattern {
+            route: route.to_owned(),
+            source,
+        };
+        let matches = written
+            .matches
+            .iter()
+            .map(compile_match)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(pattern)?;
+        let mut arms = Vec::new();
+        for reference in &written.backend_refs {
+            arms.push((
+                self.arm(route, name, reference, backends)?,
+                reference.weight.get(),
+            ));
+        }
+        let split = Split::new(arms);
+        let several = split.arms().len() > 1;
+        let sticky = written
+            .split
+            .key
+            .as_ref()
+            .and_then(key_source)
+            .map(|source| {
+                let default_salt = format!("{route}/{name}");
+                let salt = written.split.salt.as_deref().unwrap_or(&default_salt);
+                let arms = written
+                    .backend_refs
+                    .iter()
+                    .map(|r| (r.name.as_str(), r.weight.get()));
+                Sticky {
+                    source,
+                    split: StickySplit::new(salt, arms),
+                }
+            });
+        let timeout = |d: Option<crate::config::values::Duration>| {
+            d.filter(|d| !d.is_zero()).map(|d| d.get())
+        };
+        let force = written.split.force.as_ref();
+        let rule = Rule {
+            route: route.into(),
+            name: name.into(),
+            filters: compile_filters(route, &written.filters)?,
+            timeouts: Timeouts {
+                request: timeout(written.timeouts.request),
+                attempt: timeout(written.timeouts.backend_request),
+            },
+            draws: if several {
+                draw_states(self.workers)
+            } else {
+                Box::default()
+            },
+            split,
+            sticky,
+            force: Force {
+                header: force
+                    .and_then(|f| f.header.as_ref())
+                    .map(|name| name.get().clone()),
+                cookie: force.and_then(|f| f.cookie.as_deref()).map(Into::into),
+            },
+            on_unavailable: match written.split.on_unavailable {
+                written::OnUnavailable::Shift => OnUnavailable::Shift,
+                written::OnUnavailable::Error => OnUnavailable::Error,
+            },
+            metrics: RouteMetrics::new(self.registry, route, name, NONE, None),
+        };
+        Ok(CompiledRule {
+            rule: Arc::new(rule),
+            matches,
+        })
+    }
+
+    fn arm(
+        &self,
+        route: &str,
+        rule: &str,
+        written: &written::BackendRef,
+        backends: &BTreeMap<Box<str>, Arc<Backend>>,
+    ) -> Result<Arm, CompileError> {
+        let name = written.name.as_str();
+        let known_kind = matches!(written.kind.as_deref(), None | Some("Service" | "Backend"));
+        let resolvable = known_kind && written.namespace.is_none();
+        Ok(Arm {
+            name: name.into(),
+            backend: if resolvable {
+                backends.get(name).cloned()
+            } else {
+                None
+            },
+            filters: compile_filters(route, &written.filters)?,
+            metrics: RouteMetrics::new(
+                self.registry,
+                route,
+                rule,
+                name,
+                Some(written.weight.get()),
+            ),
+        })
+    }
+}
+
+/// A rule with the matches that lead to it; the table wants them apart.
+struct CompiledRule {
+    rule: Arc<Rule>,
+    matches: Vec<Match>,
+}
+
+fn draw_states(workers: usize) -> Box<[CachePadded<Mutex<DrawState>>]> {
+    (0..workers)
+        .map(|_| CachePadded::new(Mutex::new(DrawState::default())))
+        .collect()
+}
+
+fn look_up(backend: &str, address: &EndpointAddress) -> Result<Vec<SocketAddr>, CompileError> {
+    match address {
+        EndpointAddress::Socket(address) => Ok(vec![*address]),
+        EndpointAddress::Name { host, port } => {
+            let failed = |source| CompileError::Lookup {
+                backend: backend.to_owned(),
+                name: host.clone(),
+                source,
+            };
+            Ok((host.as_str(), *port)
+                .to_socket_addrs()
+                .map_err(failed)?
+                .collect())
+        }
+    }
+}
+
+fn serve_options(listener: &written::Listener) -> ServeOptions {
+    let speaks = |protocol| listener.protocols.contains(&protocol);
+    ServeOptions {
+        http1: speaks(written::ListenerProtocol::Http1),
+        h2c: speaks(written::ListenerProtocol::H2c),
+        header_timeout: listener.timeouts.header.get(),
+        idle_timeout: listener.timeouts.idle.get(),
+        header_bytes: usize::try_from(listener.limits.header_bytes.0).unwrap_or(usize::MAX),
+        header_count: usize::from(listener.limits.header_count),
+        streams: listener.limits.streams,
+        half_close: listener.half_close,
+    }
+}
+
+fn compile_match(written: &written::Match) -> Result<Match, PatternError> {
+    let path = match &written.path {
+        None => PathPattern::prefix("/"),
+        Some(path) => {
+            // Patterns are compared with canonical paths, so they are brought into that form too.
+            let canonical = path::normalize(&path.value).unwrap_or(path.value.as_str().into());
+            match path.kind {
+                written::PathMatchType::Exact => PathPattern::exact(&canonical),
+                written::PathMatchType::PathPrefix => PathPattern::prefix(&canonical),
+                written::PathMatchType::RegularExpression => PathPattern::regex(&path.value)?,
+            }
+        }
+    };
+    let value = |kind, text: &str| match kind {
+        written::ValueMatchType::Exact => Ok(ValuePattern::exact(text)),
+        written::ValueMatchType::RegularExpression => ValuePattern::regex(text),
+    };
+    let headers = written
+        .headers
+        .iter()
+        .map(|m| {
+            Ok(FieldPredicate::new(
+                m.name.get().clone(),
+                value(m.kind, &m.value)?,
+            ))
+        })
+        .collect::<Result<_, PatternError>>()?;
+    let query = written
+        .query_params
+        .iter()
+        .map(|m| Ok(QueryPredicate::new(&m.name, value(m.kind, &m.value)?)))
+        .collect::<Result<_, PatternError>>()?;
+    Ok(Match::new(
+        path,
+        written.method.as_ref().map(|m| m.get().clone()),
+        headers,
+        query,
+    ))
+}
+
+fn compile_filters(route: &str, written: &[written::Filter]) -> Result<Filters, CompileError> {
+    let mut filters = Filters::default();
+    for filter in written {
+        if let Some(edits) = &filter.request_header_modifier {
+            filters.request.push(header_edits(edits));
+        }
+        if let Some(edits) = &filter.response_header_modifier {
+            filters.response.push(header_edits(edits));
+        }
+        if let Some(rewrite) = &filter.url_rewrite {
+            let hostname = rewrite.hostname.as_ref().map(|host| {
+                HeaderValue::from_str(&host.to_string()).map_err(|_| CompileError::Value {
+                    route: route.to_owned(),
+                    what: "the rewritten hostname",
+                })
+            });
+            filters.rewrite = Some(UrlRewrite {
+                hostname: hostname.transpose()?,
+                path: rewrite.path.as_ref().and_then(path_rewrite),
+            });
+        }
+        if let Some(redirect) = &filter.request_redirect {
+            filters.answer = Some(Answer::Redirect(compile_redirect(redirect)));
+        }
+        if let Some(direct) = &filter.direct_response {
+            filters.answer = Some(Answer::Direct(DirectResponse {
+                status: StatusCode::from_u16(direct.status.get()).unwrap_or(StatusCode::OK),
+                headers: direct.headers.iter().map(field).collect(),
+                body: Bytes::from(direct.body.clone().unwrap_or_default()),
+            }));
+        }
+    }
+    Ok(filters)
+}
+
+fn field(written: &written::Field) -> (http::HeaderName, HeaderValue) {
+    (written.name.get().clone(), written.value.get().clone())
+}
+
+fn header_edits(written: &written::HeaderModifier) -> HeaderEdits {
+    HeaderEdits {
+        set: written.set.iter().map(field).collect(),
+        add: written.add.iter().map(field).collect(),
+        remove: written
+            .remove
+            .iter()
+            .map(|name| name.get().clone())
+            .collect(),
+    }
+}
+
+fn path_rewrite(written: &written::PathModifier) -> Option<PathRewrite> {
+    match written.kind {
+        written::PathModifierType::ReplaceFullPath => {
+            written.replace_full_path.clone().map(PathRewrite::Full)
+        }
+        written::PathModifierType::ReplacePrefixMatch => written
+            .replace_prefix_match
+            .clone()
+            .map(PathRewrite::Prefix),
+    }
+}
+
+fn compile_redirect(written: &written::RequestRedirect) -> Redirect {
+    Redirect {
+        scheme: written.scheme.map(|scheme| match scheme {
+            written::RedirectScheme::Http => "http",
+            written::RedirectScheme::Https => "https",
+        }),
+        hostname: written.hostname.as_ref().map(HostPattern::to_string),
+        path: written.path.as_ref().and_then(path_rewrite),
+        port: written.port,
+        status: written
+            .status_code
+            .and_then(|code| StatusCode::from_u16(code).ok())
+            .unwrap_or(StatusCode::FOUND),
+    }
+}
+
+fn key_source(written: &written::SplitKey) -> Option<KeySource> {
+    if let Some(cookie) = &written.cookie {
+        let same_site = match cookie.same_site {
+            written::SameSite::Lax => "Lax",
+            written::SameSite::Strict => "Strict",
+            written::SameSite::None => "None",
+        };
+        let age = cookie.max_age.map_or_else(String::new, |age| {
+            format!("; Max-Age={}", age.get().as_secs())
+        });
+        return Some(KeySource::Cookie(KeyCookie {
+            name: cookie.name.as_str().into(),
+            issue: cookie.issue,
+            attributes: format!(
+                "; Path={}{age}; HttpOnly; SameSite={same_site}",
+                cookie.path
+            )
+            .into(),
+        }));
+    }
+    if let Some(name) = &written.header {
+        return Some(KeySource::Header(name.get().clone()));
+    }
+    if let Some(name) = &written.query_param {
+        return Some(KeySource::QueryParam(name.as_str().into()));
+    }
+    written.client_address.then_some(KeySource::ClientAddress)
+}

@@ -1,0 +1,69 @@
+//! The compiled world: everything that a request needs, resolved, in one immutable value.
+//!
+//! Owns the running form of the configuration. Must not know the written form (only [`compile`] reads
+//! it) and nothing that happens after a request has found its rule.
+//!
+//! A request loads it once. What must change together lives behind the same pointer.
+
+pub(crate) mod change;
+pub(crate) mod compile;
+pub(crate) mod current;
+pub(crate) mod filters;
+pub(crate) mod port;
+pub(crate) mod rule;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::port::Port;
+use self::rule::Rule;
+use crate::config::document::Document;
+use crate::telemetry::access_log::{self, AccessLog};
+use crate::upstream::backend::Backend;
+
+/// One compiled configuration.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    /// Counts from 1; the number in logs, metrics and answers of the admin API.
+    pub(crate) generation: u64,
+    /// Of the files' content.
+    pub(crate) hash: u64,
+    /// By address.
+    pub(crate) ports: BTreeMap<SocketAddr, Arc<Port>>,
+    /// In file order, for people.
+    pub(crate) rules: Vec<Arc<Rule>>,
+    /// By name, for people and for the next compilation.
+    pub(crate) backends: BTreeMap<Box<str>, Arc<Backend>>,
+    pub(crate) access_log: AccessLogHandle,
+    pub(crate) drain: DrainSettings,
+    pub(crate) admin: AdminSettings,
+    /// What was written, defaults filled in; only shown.
+    pub(crate) document: Document,
+}
+
+/// The access log of a snapshot, with what it was opened from.
+#[derive(Debug, Clone)]
+pub(crate) struct AccessLogHandle {
+    pub(crate) settings: Option<access_log::Settings>,
+    pub(crate) log: AccessLog,
+    /// Writes out what is queued when the last snapshot that uses it goes.
+    pub(crate) guard: Option<Arc<access_log::Guard>>,
+}
+
+/// How the process stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DrainSettings {
+    pub(crate) delay: Duration,
+    pub(crate) timeout: Duration,
+}
+
+/// Where the admin listeners are, and what changes need.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AdminSettings {
+    pub(crate) address: SocketAddr,
+    pub(crate) metrics_address: Option<SocketAddr>,
+    pub(crate) token_file: Option<PathBuf>,
+}

@@ -1,0 +1,91 @@
+//! One listening address with the listeners that share it.
+//!
+//! Owns which listener a request belongs to. Must not know sockets.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+
+use super::rule::Rule;
+use crate::http::serve::ServeOptions;
+use crate::route::{HostMap, Table};
+use crate::telemetry::connection::ListenerMetrics;
+use crate::telemetry::route::RouteMetrics;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Port {
+    pub(crate) address: SocketAddr,
+    /// Of the snapshot that this belongs to.
+    pub(crate) generation: u64,
+    pub(crate) options: ServeOptions,
+    pub(crate) max_connections: u32,
+    pub(crate) metrics: Arc<ListenerMetrics>,
+    pub(crate) listeners: Vec<Arc<Listener>>,
+    /// Index into `listeners` by hostname.
+    pub(crate) by_host: HostMap<Option<usize>>,
+}
+
+/// One listener: a name, a hostname and the rules attached to it.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    /// Number within the snapshot, for the metrics' cache.
+    pub(crate) id: u16,
+    pub(crate) name: Box<str>,
+    pub(crate) hostname: Option<Box<str>>,
+    /// The port that clients see.
+    pub(crate) advertised_port: u16,
+    pub(crate) trusted: Vec<IpNet>,
+    pub(crate) target_bytes: u64,
+    pub(crate) header_count: usize,
+    /// `u64::MAX` for no bound.
+    pub(crate) body_bytes: u64,
+    /// Zero for no bound.
+    pub(crate) body_idle: Duration,
+    /// The bound on requests in flight, shared with the snapshots before and after.
+    pub(crate) in_flight: Option<InFlightLimit>,
+    pub(crate) table: Table<Arc<Rule>>,
+    /// For requests that match no rule.
+    pub(crate) unmatched: Arc<RouteMetrics>,
+}
+
+/// A bound on requests in flight, over all workers.
+#[derive(Debug, Clone)]
+pub(crate) struct InFlightLimit {
+    pub(crate) limit: u32,
+    pub(crate) semaphore: Arc<Semaphore>,
+}
+
+impl InFlightLimit {
+    pub(crate) fn new(limit: u32) -> Self {
+        Self {
+            limit,
+            semaphore: Arc::new(Semaphore::new(limit as usize)),
+        }
+    }
+}
+
+impl Listener {
+    /// Counts a request in, where there is a bound.
+    ///
+    /// # Errors
+    /// When the bound is reached.
+    pub(crate) fn permit(&self) -> Result<Option<OwnedSemaphorePermit>, TryAcquireError> {
+        let Some(bound) = &self.in_flight else {
+            return Ok(None);
+        };
+        Arc::clone(&bound.semaphore).try_acquire_owned().map(Some)
+    }
+}
+
+impl Port {
+    /// The listener for a host: the exact name, then the longest wildcard, then the one without a
+    /// hostname. A request sees only the routes of that one (Gateway API, listener isolation).
+    pub(crate) fn listener(&self, host: &str) -> Option<&Arc<Listener>> {
+        let index = self.by_host.candidates(host).find_map(|index| *index)?;
+        self.listeners.get(index)
+    }
+}

@@ -1,0 +1,290 @@
+//! One rule, compiled: what is done to its requests and where they go.
+//!
+//! Owns the choice of an arm. Must not know connections, or who asks.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crossbeam_utils::CachePadded;
+use http::{HeaderMap, HeaderName};
+
+use super::filters::Filters;
+use crate::http::headers::cookie;
+use crate::split::{DrawState, Split, StickySplit, accepts, shift};
+use crate::telemetry::route::RouteMetrics;
+use crate::upstream::backend::Backend;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Rule {
+    pub(crate) route: Box<str>,
+    pub(crate) name: Box<str>,
+    pub(crate) filters: Filters,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) split: Split<Arm>,
+    pub(crate) sticky: Option<Sticky>,
+    pub(crate) force: Force,
+    pub(crate) on_unavailable: OnUnavailable,
+    /// One a worker: each has its own stream of draws.
+    pub(crate) draws: Box<[CachePadded<Mutex<DrawState>>]>,
+    /// For answers without a backend.
+    pub(crate) metrics: Arc<RouteMetrics>,
+}
+
+/// One backendRef.
+#[derive(Debug)]
+pub(crate) struct Arm {
+    pub(crate) name: Box<str>,
+    /// `None`: the reference cannot be resolved, and its share gets 500.
+    pub(crate) backend: Option<Arc<Backend>>,
+    pub(crate) filters: Filters,
+    pub(crate) metrics: Arc<RouteMetrics>,
+}
+
+/// Bounds on an exchange.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Timeouts {
+    pub(crate) request: Option<Duration>,
+    pub(crate) attempt: Option<Duration>,
+}
+
+/// A keyed split.
+#[derive(Debug)]
+pub(crate) struct Sticky {
+    pub(crate) source: KeySource,
+    pub(crate) split: StickySplit,
+}
+
+/// Where the key is.
+#[derive(Debug)]
+pub(crate) enum KeySource {
+    Cookie(KeyCookie),
+    Header(HeaderName),
+    QueryParam(Box<str>),
+    ClientAddress,
+}
+
+/// The cookie that carries a key.
+#[derive(Debug)]
+pub(crate) struct KeyCookie {
+    pub(crate) name: Box<str>,
+    pub(crate) issue: bool,
+    /// Everything after the value, with its leading semicolon; without `Secure`.
+    pub(crate) attributes: Box<str>,
+}
+
+/// Where testers name an arm.
+#[derive(Debug, Default)]
+pub(crate) struct Force {
+    pub(crate) header: Option<HeaderName>,
+    pub(crate) cookie: Option<Box<str>>,
+}
+
+/// What happens to the share of an arm that has no usable endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnUnavailable {
+    Shift,
+    Error,
+}
+
+/// Why a backend was chosen: the word in the access log and in `explain`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    Single,
+    Weight,
+    Key,
+    Force,
+    Shift,
+}
+
+impl Why {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Single => "single",
+            Self::Weight => "weight",
+            Self::Key => "key",
+            Self::Force => "force",
+            Self::Shift => "shift",
+        }
+    }
+}
+
+/// What the choice depends on besides the rule.
+#[derive(Debug)]
+pub(crate) struct Asking<'a> {
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) query: Option<&'a str>,
+    pub(crate) client: std::net::IpAddr,
+    pub(crate) worker: usize,
+}
+
+/// The chosen arm.
+#[derive(Debug)]
+pub(crate) struct Choice<'a> {
+    pub(crate) arm: &'a Arm,
+    pub(crate) why: Why,
+    /// The arm whose share it is, when another one serves it.
+    pub(crate) instead_of: Option<&'a Arm>,
+    /// A key that was made for a client without one, to be sent as a cookie.
+    pub(crate) issued: Option<String>,
+}
+
+/// Why there is no arm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoChoice {
+    NoBackend,
+    NoPositiveWeight,
+    /// The arm with this index has no usable endpoint, and no other may take its share.
+    NoEndpoint(usize),
+}
+
+impl Rule {
+    /// Chooses the arm for one request.
+    ///
+    /// # Errors
+    /// See [`NoChoice`].
+    pub(crate) fn choose(
+        &self,
+        asking: &Asking<'_>,
+        rng: &mut impl rand::Rng,
+    ) -> Result<Choice<'_>, NoChoice> {
+        if let Some(index) = self.forced(asking.headers) {
+            let arm = self.split.arm(index).ok_or(NoChoice::NoBackend)?;
+            return Ok(Choice {
+                arm,
+                why: Why::Force,
+                instead_of: None,
+                issued: None,
+            });
+        }
+        if self.split.arms().len() == 0 {
+            return Err(NoChoice::NoBackend);
+        }
+        let mut issued = None;
+        let key = self.sticky.as_ref().and_then(|sticky| {
+            sticky.source.read(asking).or_else(|| {
+                let made = sticky.source.issue(rng)?;
+                issued = Some(made.clone());
+                Some(made.into_bytes())
+            })
+        });
+        let (index, why) = match (&self.sticky, &key) {
+            (Some(sticky), Some(key)) => (sticky.split.pick(key), Why::Key),
+            _ => (self.draw(asking.worker, rng), Why::Weight),
+        };
+        let index = index.ok_or(NoChoice::NoPositiveWeight)?;
+        let why = if self.split.arms().len() == 1 {
+            Why::Single
+        } else {
+            why
+        };
+        let serving = self.available(index, key.as_deref(), rng)?;
+        let arm = self.split.arm(serving).ok_or(NoChoice::NoBackend)?;
+        let shifted = serving != index;
+        Ok(Choice {
+            arm,
+            why: if shifted { Why::Shift } else { why },
+            instead_of: if shifted { self.split.arm(index) } else { None },
+            issued,
+        })
+    }
+
+    fn draw(&self, worker: usize, rng: &mut impl rand::Rng) -> Option<usize> {
+        let states = self.draws.len().max(1);
+        match self.draws.get(worker % states) {
+            Some(state) => {
+                let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                self.split.draw(&mut state, rng)
+            }
+            None => self.split.draw(&mut DrawState::default(), rng),
+        }
+    }
+
+    /// Another arm where the chosen one has no usable endpoint and the rule allows it. An arm that
+    /// cannot be resolved keeps its share: that is a fault of the configuration, not an outage.
+    fn available(
+        &self,
+        chosen: usize,
+        key: Option<&[u8]>,
+        rng: &mut impl rand::Rng,
+    ) -> Result<usize, NoChoice> {
+        let usable = |index: usize| {
+            self.split.arm(index).is_some_and(|arm| {
+                arm.backend
+                    .as_ref()
+                    .is_none_or(|backend| backend.is_usable())
+            })
+        };
+        if usable(chosen) {
+            return Ok(chosen);
+        }
+        let serving = match (self.on_unavailable, key, &self.sticky) {
+            (OnUnavailable::Error, ..) => None,
+            (OnUnavailable::Shift, Some(key), Some(sticky)) => {
+                sticky.split.pick_among(key, |other| {
+                    accepts(&self.split, chosen, other) && usable(other)
+                })
+            }
+            (OnUnavailable::Shift, ..) => shift(&self.split, chosen, usable, rng.next_u64()),
+        };
+        serving.ok_or(NoChoice::NoEndpoint(chosen))
+    }
+
+    fn forced(&self, headers: &HeaderMap) -> Option<usize> {
+        let by_header = self
+            .force
+            .header
+            .as_ref()
+            .and_then(|name| headers.get(name))
+            .map(|v| v.as_bytes());
+        let by_cookie = || {
+            self.force
+                .cookie
+                .as_ref()
+                .and_then(|name| cookie(headers, name))
+        };
+        let wanted = by_header.or_else(by_cookie)?;
+        self.split
+            .arms()
+            .position(|arm| arm.name.as_bytes() == wanted)
+    }
+}
+
+impl KeySource {
+    fn read(&self, asking: &Asking<'_>) -> Option<Vec<u8>> {
+        let found = match self {
+            Self::Cookie(key) => cookie(asking.headers, &key.name).map(<[u8]>::to_vec),
+            Self::Header(name) => asking
+                .headers
+                .get(name)
+                .map(|value| value.as_bytes().to_vec()),
+            Self::QueryParam(name) => asking.query.and_then(|query| {
+                let mut pairs = query
+                    .split('&')
+                    .map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+                pairs
+                    .find(|(key, _)| *key == &**name)
+                    .map(|(_, value)| value.as_bytes().to_vec())
+            }),
+            Self::ClientAddress => Some(asking.client.to_canonical().to_string().into_bytes()),
+        };
+        found.filter(|key| !key.is_empty())
+    }
+
+    fn issue(&self, rng: &mut impl rand::Rng) -> Option<String> {
+        match self {
+            Self::Cookie(key) if key.issue => {
+                Some(format!("{:016x}{:016x}", rng.next_u64(), rng.next_u64()))
+            }
+            Self::Cookie(_) | Self::Header(_) | Self::QueryParam(_) | Self::ClientAddress => None,
+        }
+    }
+}
+
+impl KeyCookie {
+    /// The value of `Set-Cookie` for a key that was made.
+    pub(crate) fn set_cookie(&self, key: &str, secure: bool) -> String {
+        let secure = if secure { "; Secure" } else { "" };
+        format!("{}={key}{}{secure}", self.name, self.attributes)
+    }
+}

@@ -1,0 +1,120 @@
+//! The handles of one backend: attempts, connections, time to first byte.
+//!
+//! Must not know how an attempt is made.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crossbeam_utils::CachePadded;
+use metrics::{Counter, Gauge};
+
+use super::histogram::Histogram;
+use super::names;
+use super::recorder::{Registry, Series};
+
+/// How an attempt ended. A closed set; the `outcome` label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AttemptOutcome {
+    /// A response came, with a status below 500.
+    Ok,
+    /// A response came, with a status from 500.
+    ServerError,
+    /// No connection.
+    ConnectFailed,
+    /// No answer in time, connecting included.
+    Timeout,
+    /// The connection or stream broke before the response's head.
+    Reset,
+}
+
+const OUTCOMES: [&str; 5] = ["ok", "server_error", "connect_failed", "timeout", "reset"];
+
+/// Handles and live numbers of one backend.
+pub(crate) struct BackendMetrics {
+    attempts: [Counter; OUTCOMES.len()],
+    stale_retries: Counter,
+    first_byte: Arc<Histogram>,
+    connections_total: Counter,
+    connections: Gauge,
+    in_flight: Gauge,
+    endpoints: Gauge,
+    /// Connections open now.
+    pub(crate) open: CachePadded<AtomicU32>,
+    /// Requests that this backend is serving now.
+    pub(crate) serving: CachePadded<AtomicU32>,
+    /// Usable endpoints, set by the backend.
+    pub(crate) usable: AtomicU64,
+}
+
+impl BackendMetrics {
+    /// Resolves the handles.
+    pub(crate) fn new(registry: &Registry, backend: &str) -> Arc<Self> {
+        let labels = [("backend", backend)];
+        let metrics = Arc::new(Self {
+            attempts: OUTCOMES.map(|outcome| {
+                registry.counter(
+                    names::ATTEMPTS,
+                    &[("backend", backend), ("outcome", outcome)],
+                )
+            }),
+            stale_retries: registry.counter(
+                names::RETRIES,
+                &[("backend", backend), ("reason", "stale_connection")],
+            ),
+            first_byte: registry.histogram(names::UPSTREAM_FIRST_BYTE, &labels),
+            connections_total: registry.counter(names::UPSTREAM_CONNECTIONS_TOTAL, &labels),
+            connections: registry.gauge(names::UPSTREAM_CONNECTIONS, &labels),
+            in_flight: registry.gauge(names::REQUESTS_IN_FLIGHT, &labels),
+            endpoints: registry.gauge(
+                names::ENDPOINTS,
+                &[("backend", backend), ("state", "ready")],
+            ),
+            open: CachePadded::new(AtomicU32::new(0)),
+            serving: CachePadded::new(AtomicU32::new(0)),
+            usable: AtomicU64::new(0),
+        });
+        registry.keep(&metrics);
+        metrics
+    }
+
+    /// Counts an attempt, and the time to the response's head where one came.
+    pub(crate) fn attempt(&self, outcome: AttemptOutcome, first_byte: Option<Duration>) {
+        self.attempts[outcome as usize].increment(1);
+        if let Some(elapsed) = first_byte {
+            self.first_byte.record(elapsed);
+        }
+    }
+
+    /// Counts a request sent again because its kept-alive connection had gone stale.
+    pub(crate) fn stale_retry(&self) {
+        self.stale_retries.increment(1);
+    }
+
+    /// Counts a connection that was made.
+    pub(crate) fn connected(&self) {
+        self.connections_total.increment(1);
+    }
+}
+
+impl Series for BackendMetrics {
+    fn refresh(&self) {
+        for counter in &self.attempts {
+            counter.increment(0);
+        }
+        self.stale_retries.increment(0);
+        self.connections_total.increment(0);
+        self.connections
+            .set(f64::from(self.open.load(Ordering::Relaxed)));
+        self.in_flight
+            .set(f64::from(self.serving.load(Ordering::Relaxed)));
+        self.endpoints
+            .set(self.usable.load(Ordering::Relaxed) as f64);
+    }
+}
+
+impl std::fmt::Debug for BackendMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BackendMetrics")
+    }
+}

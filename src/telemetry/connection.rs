@@ -1,0 +1,84 @@
+//! The handles of one listener, and the guard that counts an open connection down.
+//!
+//! Must not know how a connection is served.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crossbeam_utils::CachePadded;
+use metrics::{Counter, Gauge};
+
+use super::names;
+use super::recorder::{Registry, Series};
+
+/// Handles and live numbers of one listening address.
+pub(crate) struct ListenerMetrics {
+    accepted: Counter,
+    accept_errors: Counter,
+    protocol_errors: Counter,
+    connections: Gauge,
+    open: CachePadded<AtomicU32>,
+}
+
+impl ListenerMetrics {
+    /// Resolves the handles. `listener` is the name of the first listener at the address.
+    pub(crate) fn new(registry: &Registry, listener: &str) -> Arc<Self> {
+        let labels = [("listener", listener)];
+        let metrics = Arc::new(Self {
+            accepted: registry.counter(names::CONNECTIONS_TOTAL, &labels),
+            accept_errors: registry.counter(names::ACCEPT_ERRORS, &labels),
+            protocol_errors: registry.counter(names::PROTOCOL_ERRORS, &labels),
+            connections: registry.gauge(names::CONNECTIONS, &labels),
+            open: CachePadded::new(AtomicU32::new(0)),
+        });
+        registry.keep(&metrics);
+        metrics
+    }
+
+    /// Connections open now.
+    pub(crate) fn open(&self) -> u32 {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Counts a failure to accept.
+    pub(crate) fn accept_failed(&self) {
+        self.accept_errors.increment(1);
+    }
+
+    /// Counts a connection that did not speak HTTP.
+    pub(crate) fn protocol_error(&self) {
+        self.protocol_errors.increment(1);
+    }
+
+    /// Counts a connection; the guard counts it down.
+    pub(crate) fn accepted(self: &Arc<Self>) -> OpenConnection {
+        self.accepted.increment(1);
+        self.open.fetch_add(1, Ordering::Relaxed);
+        OpenConnection(Arc::clone(self))
+    }
+}
+
+impl Series for ListenerMetrics {
+    fn refresh(&self) {
+        self.accepted.increment(0);
+        self.accept_errors.increment(0);
+        self.protocol_errors.increment(0);
+        self.connections.set(f64::from(self.open()));
+    }
+}
+
+impl std::fmt::Debug for ListenerMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ListenerMetrics")
+    }
+}
+
+/// Stands for one open connection of a client.
+#[derive(Debug)]
+pub(crate) struct OpenConnection(Arc<ListenerMetrics>);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}

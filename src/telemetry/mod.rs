@@ -1,0 +1,14 @@
+//! What can be seen: metric handles, the access log, the program log.
+//!
+//! Owns every metric name, every reason and every log line's form. Must not know who counts.
+
+pub(crate) mod access_log;
+pub(crate) mod backend;
+pub(crate) mod connection;
+pub(crate) mod histogram;
+pub(crate) mod logging;
+pub(crate) mod names;
+pub(crate) mod process;
+pub(crate) mod reason;
+pub(crate) mod recorder;
+pub(crate) mod route;

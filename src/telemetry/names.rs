@@ -1,0 +1,109 @@
+//! Every metric: name, kind, unit, help text and bucket list, once.
+//!
+//! Must not know labels' values or who counts.
+
+/// A counter, gauge or histogram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// One metric family.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Metric {
+    /// Name as exported, unit and `_total` included.
+    pub(crate) name: &'static str,
+    /// What Prometheus shows as its type.
+    pub(crate) kind: Kind,
+    /// One sentence.
+    pub(crate) help: &'static str,
+}
+
+/// Bounds in seconds of every duration histogram.
+pub(crate) const SECONDS_BUCKETS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+const fn counter(name: &'static str, help: &'static str) -> Metric {
+    Metric {
+        name,
+        kind: Kind::Counter,
+        help,
+    }
+}
+
+const fn gauge(name: &'static str, help: &'static str) -> Metric {
+    Metric {
+        name,
+        kind: Kind::Gauge,
+        help,
+    }
+}
+
+const fn histogram(name: &'static str, help: &'static str) -> Metric {
+    Metric {
+        name,
+        kind: Kind::Histogram,
+        help,
+    }
+}
+
+macro_rules! metrics {
+    ($($constant:ident = $make:ident($name:literal, $help:literal);)*) => {
+        $(pub(crate) const $constant: Metric = $make($name, $help);)*
+        /// All of them, for descriptions.
+        pub(crate) const ALL: &[Metric] = &[$($constant,)*];
+    };
+}
+
+metrics! {
+    REQUESTS = counter("weir_requests_total", "Requests answered, by status code.");
+    REQUEST_DURATION = histogram("weir_request_duration_seconds", "From the request's head to the end of the response's body.");
+    UPSTREAM_FIRST_BYTE = histogram("weir_upstream_first_byte_seconds", "From sending the request to the head of the endpoint's response.");
+    ERRORS = counter("weir_errors_total", "Answers made by the proxy itself and bodies that it had to cut, by reason.");
+    ATTEMPTS = counter("weir_attempts_total", "Attempts against endpoints, by outcome.");
+    RETRIES = counter("weir_retries_total", "Attempts repeated, by reason.");
+    SHIFTED = counter("weir_shifted_total", "Requests that another backend served because their own had no usable endpoint.");
+    SPLIT_WEIGHT = gauge("weir_split_weight", "The effective weight of a backend in a rule.");
+    REQUESTS_IN_FLIGHT = gauge("weir_requests_in_flight", "Requests that a backend is serving now.");
+    REQUEST_BYTES = counter("weir_request_bytes_total", "Bytes of request bodies.");
+    RESPONSE_BYTES = counter("weir_response_bytes_total", "Bytes of response bodies.");
+    CONNECTIONS = gauge("weir_connections", "Open connections of clients.");
+    CONNECTIONS_TOTAL = counter("weir_connections_total", "Connections of clients accepted.");
+    ACCEPT_ERRORS = counter("weir_accept_errors_total", "Failures to accept a connection; the listener then waits a little.");
+    PROTOCOL_ERRORS = counter("weir_protocol_errors_total", "Connections closed because what came was not HTTP.");
+    UPSTREAM_CONNECTIONS = gauge("weir_upstream_connections", "Open connections to a backend.");
+    UPSTREAM_CONNECTIONS_TOTAL = counter("weir_upstream_connections_total", "Connections made to a backend.");
+    ENDPOINTS = gauge("weir_endpoints", "Endpoints of a backend, by state.");
+    CONFIG_GENERATION = gauge("weir_config_generation", "Number of the configuration that serves.");
+    CONFIG_RELOADS = counter("weir_config_reloads_total", "Attempts to load a changed configuration, by result.");
+    CONFIG_LAST_SUCCESSFUL = gauge("weir_config_last_reload_successful", "1 when the newest configuration serves, 0 when it was refused.");
+    CONFIG_LAST_SUCCESS = gauge("weir_config_last_reload_success_timestamp_seconds", "When a configuration was last put to work, in Unix time.");
+    ACCESS_LOG_DROPPED = counter("weir_access_log_dropped_total", "Lines of the access log that were dropped because its writer was too slow.");
+    PANICS = counter("weir_panics_total", "Tasks that panicked. Anything but 0 is a defect; please report it.");
+    BUILD_INFO = gauge("weir_build_info", "Always 1; the labels say what runs.");
+    PROCESS_CPU = counter("process_cpu_seconds_total", "CPU time used, user and system, in seconds.");
+    PROCESS_MEMORY = gauge("process_resident_memory_bytes", "Resident memory.");
+    PROCESS_FDS = gauge("process_open_fds", "Open file descriptors.");
+    PROCESS_MAX_FDS = gauge("process_max_fds", "Limit of open file descriptors.");
+    PROCESS_START = gauge("process_start_time_seconds", "When the process started, in Unix time.");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_end_in_total_and_nothing_else_does() {
+        for metric in ALL {
+            assert_eq!(
+                metric.name.ends_with("_total"),
+                metric.kind == Kind::Counter,
+                "{}",
+                metric.name
+            );
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The registry: hands out metric handles, keeps live series alive, renders the text format.
+//!
+//! Owns the exporter and its upkeep. Must not know what is measured.
+//!
+//! The exporter drops series that nobody has touched for [`IDLE`]. A series whose owner still exists
+//! is touched before each rendering, so only those of removed routes and backends go away.
+//! Histograms are ours ([`super::histogram`]) and go with their owner.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Key, Label, Level, Metadata, Recorder, SharedString};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_util::MetricKindMask;
+
+use super::histogram::Histogram;
+use super::names::{ALL, Kind, Metric};
+
+/// How long a series outlives its owner. Longer than a usual scrape interval, so that the last
+/// values of a removed route are scraped once.
+pub(crate) const IDLE: Duration = Duration::from_secs(90);
+
+/// How often the exporter tidies what it keeps for a later rendering.
+pub(crate) const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Something that owns series and is asked before each rendering.
+pub(crate) trait Series: Send + Sync {
+    /// Sets the gauges that are read off elsewhere, and touches every other series.
+    fn refresh(&self);
+}
+
+/// The one place that makes metric handles. Cheap to clone.
+#[derive(Clone)]
+pub struct Registry {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+    series: Mutex<Vec<Weak<dyn Series>>>,
+    /// By metric name, in the order of their making.
+    histograms: Mutex<BTreeMap<&'static str, Family>>,
+}
+
+/// The histograms of one name, by labels, so that the same labels give the same series.
+#[derive(Default)]
+struct Family {
+    help: &'static str,
+    series: BTreeMap<Box<str>, Weak<Histogram>>,
+}
+
+impl Registry {
+    /// An empty registry with every metric described.
+    pub fn new() -> Self {
+        let recorder = PrometheusBuilder::new()
+            .idle_timeout(MetricKindMask::ALL, Some(IDLE))
+            .build_recorder();
+        for metric in ALL {
+            let (name, help) = (metric.name.into(), SharedString::const_str(metric.help));
+            match metric.kind {
+                Kind::Counter => recorder.describe_counter(name, None, help),
+                Kind::Gauge => recorder.describe_gauge(name, None, help),
+                Kind::Histogram => {}
+            }
+        }
+        let handle = recorder.handle();
+        Self {
+            inner: Arc::new(Inner {
+                recorder,
+                handle,
+                series: Mutex::default(),
+                histograms: Mutex::default(),
+            }),
+        }
+    }
+
+    /// A handle for one series. The same name and labels give the same series.
+    pub(crate) fn counter(&self, metric: Metric, labels: &[(&'static str, &str)]) -> Counter {
+        debug_assert_eq!(metric.kind, Kind::Counter);
+        self.inner
+            .recorder
+            .register_counter(&key(metric, labels), &METADATA)
+    }
+
+    /// See [`Registry::counter`].
+    pub(crate) fn gauge(&self, metric: Metric, labels: &[(&'static str, &str)]) -> Gauge {
+        debug_assert_eq!(metric.kind, Kind::Gauge);
+        self.inner
+            .recorder
+            .register_gauge(&key(metric, labels), &METADATA)
+    }
+
+    /// See [`Registry::counter`]. The series goes when the last handle goes.
+    pub(crate) fn histogram(
+        &self,
+        metric: Metric,
+        labels: &[(&'static str, &str)],
+    ) -> Arc<Histogram> {
+        debug_assert_eq!(metric.kind, Kind::Histogram);
+        let histogram = Histogram::new(labels);
+        let mut histograms = self
+            .inner
+            .histograms
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let family = histograms.entry(metric.name).or_default();
+        family.help = metric.help;
+        if let Some(known) = family
+            .series
+            .get(histogram.labels())
+            .and_then(Weak::upgrade)
+        {
+            return known;
+        }
+        let histogram = Arc::new(histogram);
+        family
+            .series
+            .insert(histogram.labels().into(), Arc::downgrade(&histogram));
+        histogram
+    }
+
+    /// Keeps the series of `owner` for as long as it lives.
+    pub(crate) fn keep<T: Series + 'static>(&self, owner: &Arc<T>) {
+        let weak: Weak<dyn Series> = Arc::downgrade(owner) as Weak<dyn Series>;
+        self.inner
+            .series
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(weak);
+    }
+
+    /// The text of `/metrics`.
+    pub(crate) fn render(&self) -> String {
+        let owners: Vec<_> = {
+            let mut series = self
+                .inner
+                .series
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            series.retain(|weak| weak.strong_count() > 0);
+            series.iter().filter_map(Weak::upgrade).collect()
+        };
+        // Touching must come before rendering: rendering is what drops the idle ones.
+        for owner in &owners {
+            owner.refresh();
+        }
+        let mut text = self.inner.handle.render();
+        self.render_histograms(&mut text);
+        text
+    }
+
+    fn render_histograms(&self, text: &mut String) {
+        let mut histograms = self
+            .inner
+            .histograms
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for (name, family) in histograms.iter_mut() {
+            family.series.retain(|_, weak| weak.strong_count() > 0);
+            let live: Vec<_> = family.series.values().filter_map(Weak::upgrade).collect();
+            if !live.is_empty() {
+                let help = family.help;
+                writeln!(text, "# HELP {name} {help}\n# TYPE {name} histogram")
+                    .expect("writing to a String cannot fail");
+            }
+            for histogram in live {
+                histogram.render(name, text);
+            }
+        }
+    }
+
+    /// Lets the exporter tidy up; a proxy that is never scraped would otherwise only grow.
+    pub(crate) fn upkeep(&self) {
+        self.inner.handle.run_upkeep();
+    }
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Registry")
+    }
+}
+
+const METADATA: Metadata<'static> = Metadata::new("weir", Level::INFO, None);
+
+fn key(metric: Metric, labels: &[(&'static str, &str)]) -> Key {
+    let labels: Vec<Label> = labels
+        .iter()
+        .map(|(name, value)| Label::new(*name, (*value).to_owned()))
+        .collect();
+    Key::from_parts(metric.name, labels)
+}

@@ -1,0 +1,9 @@
+//! From a chosen backend to a connection: which endpoint, and how it is reached.
+//!
+//! Owns backends, endpoints, balancing and pools. Must not know routes, splits or requests' meaning.
+
+pub(crate) mod backend;
+pub(crate) mod balance;
+pub(crate) mod connect;
+pub(crate) mod endpoint;
+pub(crate) mod pool;

@@ -1,0 +1,372 @@
+//! Kept connections of one worker, by endpoint, for HTTP/1 and HTTP/2.
+//!
+//! Owns when a connection may be used again. Must not know requests' meaning.
+//! Not shared between workers: a connection lives on the thread whose runtime drives it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::TokioIo;
+use tokio::sync::Notify;
+
+use super::backend::{Backend, PoolSettings, Protocol};
+use super::connect::{ConnectError, connect};
+use super::endpoint::{Endpoint, EndpointId};
+use crate::http::body::RequestBody;
+use crate::http::serve::LocalExecutor;
+use crate::telemetry::backend::BackendMetrics;
+
+/// A connection kept for longer than this may just be closed by its endpoint. A request that must
+/// not be sent twice goes on a younger or a new one.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Every kept connection of a worker.
+#[derive(Debug, Default)]
+pub(crate) struct Pools {
+    by_endpoint: RefCell<HashMap<EndpointId, Rc<Pool>>>,
+}
+
+/// The kept connections to one endpoint.
+#[derive(Debug)]
+struct Pool {
+    endpoint: Weak<Endpoint>,
+    settings: PoolSettings,
+    http1: RefCell<Vec<IdleHttp1>>,
+    http2: RefCell<Vec<SharedHttp2>>,
+    connecting: RefCell<Option<Rc<Notify>>>,
+}
+
+#[derive(Debug)]
+struct IdleHttp1 {
+    sender: http1::SendRequest<RequestBody>,
+    born: Instant,
+    since: Instant,
+}
+
+#[derive(Debug, Clone)]
+struct SharedHttp2 {
+    sender: http2::SendRequest<RequestBody>,
+    born: Instant,
+    /// Streams in flight, and since when there is none.
+    streams: Rc<RefCell<(usize, Instant)>>,
+    /// What the endpoint allows (SETTINGS_MAX_CONCURRENT_STREAMS).
+    most_streams: Rc<Cell<usize>>,
+}
+
+/// The right to send one request.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) sender: Sender,
+    /// Whether the connection has served requests before.
+    pub(crate) reused: bool,
+    born: Instant,
+    pool: Rc<Pool>,
+}
+
+/// The sending half of a connection.
+#[derive(Debug)]
+pub(crate) enum Sender {
+    Http1(http1::SendRequest<RequestBody>),
+    Http2(http2::SendRequest<RequestBody>, StreamGuard),
+}
+
+/// Stands for one stream of a shared connection.
+#[derive(Debug)]
+pub(crate) struct StreamGuard(Rc<RefCell<(usize, Instant)>>);
+
+impl Drop for StreamGuard {
+    fn drop(&mut self) {
+        let mut streams = self.0.borrow_mut();
+        *streams = (streams.0.saturating_sub(1), Instant::now());
+    }
+}
+
+impl Lease {
+    /// Gives the connection back after a response that ended in order. Without this call the
+    /// connection is closed (HTTP/1) or loses just the stream (HTTP/2).
+    pub(crate) fn release(self, now: Instant) {
+        let Sender::Http1(sender) = self.sender else {
+            return;
+        };
+        let settings = &self.pool.settings;
+        let mut idle = self.pool.http1.borrow_mut();
+        let aged = !settings.max_age.is_zero()
+            && now.saturating_duration_since(self.born) > settings.max_age;
+        if !sender.is_closed() && !aged && idle.len() < settings.max_idle {
+            idle.push(IdleHttp1 {
+                sender,
+                born: self.born,
+                since: now,
+            });
+        }
+    }
+}
+
+impl Pools {
+    /// A connection to `endpoint`: a kept one, or a new one.
+    /// `repeatable`: whether the request may be sent again if a kept connection turns out stale.
+    /// `new`: do not use a kept one.
+    ///
+    /// # Errors
+    /// When a new one is needed and cannot be had.
+    pub(crate) async fn lease(
+        &self,
+        backend: &Backend,
+        endpoint: &Arc<Endpoint>,
+        repeatable: bool,
+        new: bool,
+    ) -> Result<Lease, ConnectError> {
+        let pool = self.pool(backend, endpoint);
+        match backend.settings().protocol {
+            Protocol::Http1 => {
+                if !new && let Some(lease) = pool.kept_http1(repeatable).await {
+                    return Ok(lease);
+                }
+                pool.open_http1(backend, endpoint).await
+            }
+            Protocol::H2c => Pool::shared_http2(pool, backend, endpoint, new).await,
+        }
+    }
+
+    fn pool(&self, backend: &Backend, endpoint: &Arc<Endpoint>) -> Rc<Pool> {
+        let mut pools = self.by_endpoint.borrow_mut();
+        let fresh = || {
+            Rc::new(Pool {
+                endpoint: Arc::downgrade(endpoint),
+                settings: backend.settings().pool,
+                http1: RefCell::default(),
+                http2: RefCell::default(),
+                connecting: RefCell::default(),
+            })
+        };
+        match pools.entry(endpoint.id()) {
+            Entry::Occupied(mut entry) => {
+                // A reload may change the bounds and keep the endpoint: its connections move over.
+                if entry.get().settings != backend.settings().pool {
+                    let (old, new) = (Rc::clone(entry.get()), fresh());
+                    new.http1.swap(&old.http1);
+                    new.http2.swap(&old.http2);
+                    entry.insert(new);
+                }
+                Rc::clone(entry.get())
+            }
+            Entry::Vacant(entry) => Rc::clone(entry.insert(fresh())),
+        }
+    }
+
+    /// Closes what has been kept too long, and everything of endpoints that are gone.
+    pub(crate) fn sweep(&self, now: Instant) {
+        self.by_endpoint.borrow_mut().retain(|_, pool| {
+            if pool.endpoint.strong_count() == 0 {
+                return false;
+            }
+            pool.http1.borrow_mut().retain(|idle| {
+                !idle.sender.is_closed() && !pool.is_late(now, idle.born, idle.since)
+            });
+            pool.http2.borrow_mut().retain(|shared| {
+                let (streams, since) = *shared.streams.borrow();
+                !shared.sender.is_closed()
+                    && (streams > 0 || !pool.is_late(now, shared.born, since))
+            });
+            true
+        });
+    }
+
+    /// Closes every kept connection.
+    pub(crate) fn clear(&self) {
+        self.by_endpoint.borrow_mut().clear();
+    }
+}
+
+impl Pool {
+    fn is_late(&self, now: Instant, born: Instant, since: Instant) -> bool {
+        let over = |limit: Duration, start| {
+            !limit.is_zero() && now.saturating_duration_since(start) > limit
+        };
+        over(self.settings.idle_timeout, since) || over(self.settings.max_age, born)
+    }
+
+    /// The connection that was used last, since it is the least likely to have gone stale.
+    async fn kept_http1(self: &Rc<Self>, repeatable: bool) -> Option<Lease> {
+        loop {
+            let mut idle = self.http1.borrow_mut().pop()?;
+            if idle.sender.is_closed() {
+                continue;
+            }
+            let now = Instant::now();
+            if self.is_late(now, idle.born, idle.since) {
+                continue;
+            }
+            if !repeatable && now.saturating_duration_since(idle.since) > FRESH {
+                self.http1.borrow_mut().push(idle);
+                return None;
+            }
+            // hyper is ready once its task has seen the end of the last exchange.
+            if idle.sender.ready().await.is_ok() {
+                return Some(Lease {
+                    sender: Sender::Http1(idle.sender),
+                    reused: true,
+                    born: idle.born,
+                    pool: Rc::clone(self),
+                });
+            }
+        }
+    }
+
+    async fn open_http1(
+        self: Rc<Self>,
+        backend: &Backend,
+        endpoint: &Endpoint,
+    ) -> Result<Lease, ConnectError> {
+        let permit = Permit::take(backend)?;
+        let address = endpoint.address();
+        let stream = connect(address, backend.settings().connect_timeout).await?;
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(128 * 1024)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|source| ConnectError::Handshake { address, source })?;
+        drop(tokio::task::spawn_local(async move {
+            let _permit = permit;
+            // Its errors reach the request that is in flight; with none, nobody needs them.
+            drop(connection.with_upgrades().await);
+        }));
+        Ok(Lease {
+            sender: Sender::Http1(sender),
+            reused: false,
+            born: Instant::now(),
+            pool: self,
+        })
+    }
+
+    /// A stream on a shared connection. One connects, the others wait for it.
+    async fn shared_http2(
+        pool: Rc<Self>,
+        backend: &Backend,
+        endpoint: &Endpoint,
+        mut new: bool,
+    ) -> Result<Lease, ConnectError> {
+        loop {
+            if !new && let Some(shared) = pool.usable_http2() {
+                return Ok(Self::stream(pool, shared, true));
+            }
+            let waiting = pool.connecting.borrow().clone();
+            let Some(waiting) = waiting else { break };
+            waiting.notified().await;
+            new = false;
+        }
+        let notify = Rc::new(Notify::new());
+        *pool.connecting.borrow_mut() = Some(Rc::clone(&notify));
+        // Also when this future is dropped, so that nobody waits for ever.
+        let _wake = WakeOthers {
+            pool: Rc::clone(&pool),
+            notify,
+        };
+        let shared = pool.open_http2(backend, endpoint).await?;
+        pool.http2.borrow_mut().push(shared.clone());
+        Ok(Self::stream(Rc::clone(&pool), shared, false))
+    }
+
+    fn usable_http2(&self) -> Option<SharedHttp2> {
+        let mut shared = self.http2.borrow_mut();
+        shared.retain(|connection| !connection.sender.is_closed());
+        let now = Instant::now();
+        shared
+            .iter()
+            .find(|connection| {
+                let (streams, _) = *connection.streams.borrow();
+                streams < connection.most_streams.get() && !self.is_late(now, connection.born, now)
+            })
+            .cloned()
+    }
+
+    fn stream(pool: Rc<Self>, shared: SharedHttp2, reused: bool) -> Lease {
+        shared.streams.borrow_mut().0 += 1;
+        let guard = StreamGuard(shared.streams);
+        Lease {
+            sender: Sender::Http2(shared.sender, guard),
+            reused,
+            born: shared.born,
+            pool,
+        }
+    }
+
+    async fn open_http2(
+        &self,
+        backend: &Backend,
+        endpoint: &Endpoint,
+    ) -> Result<SharedHttp2, ConnectError> {
+        let permit = Permit::take(backend)?;
+        let address = endpoint.address();
+        let stream = connect(address, backend.settings().connect_timeout).await?;
+        let (sender, connection) = http2::Builder::new(LocalExecutor)
+            .initial_stream_window_size(256 * 1024)
+            .initial_connection_window_size(1024 * 1024)
+            .max_send_buf_size(64 * 1024)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|source| ConnectError::Handshake { address, source })?;
+        let most_streams = Rc::new(Cell::new(connection.current_max_send_streams()));
+        let allowed = Rc::clone(&most_streams);
+        drop(tokio::task::spawn_local(async move {
+            let _permit = permit;
+            let mut connection = pin!(connection);
+            poll_fn(|cx| {
+                let ended = connection.as_mut().poll(cx).map(drop);
+                allowed.set(connection.current_max_send_streams());
+                ended
+            })
+            .await;
+        }));
+        let now = Instant::now();
+        Ok(SharedHttp2 {
+            sender,
+            born: now,
+            streams: Rc::new(RefCell::new((0, now))),
+            most_streams,
+        })
+    }
+}
+
+struct WakeOthers {
+    pool: Rc<Pool>,
+    notify: Rc<Notify>,
+}
+
+impl Drop for WakeOthers {
+    fn drop(&mut self) {
+        *self.pool.connecting.borrow_mut() = None;
+        self.notify.notify_waiters();
+    }
+}
+
+/// Stands for one open connection to a backend.
+struct Permit(Arc<BackendMetrics>);
+
+impl Permit {
+    fn take(backend: &Backend) -> Result<Self, ConnectError> {
+        let limit = backend.settings().pool.max_connections;
+        let metrics = backend.metrics();
+        let open = metrics.open.fetch_add(1, Ordering::Relaxed);
+        let permit = Self(Arc::clone(metrics));
+        if open >= limit {
+            return Err(ConnectError::Limit { limit });
+        }
+        metrics.connected();
+        Ok(permit)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
