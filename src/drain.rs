@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 /// How far the process is on its way out. Never goes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Everything is served.
     Serving,
     /// Not ready any more, but new connections are still accepted: whoever sends them has not heard
@@ -20,21 +20,21 @@ pub enum Phase {
 
 /// Moves the process on.
 #[derive(Debug, Clone)]
-pub struct Trigger(watch::Sender<Phase>);
+pub(crate) struct Trigger(watch::Sender<Phase>);
 
 /// Sees the process move on.
 #[derive(Debug, Clone)]
-pub struct Watch(watch::Receiver<Phase>);
+pub(crate) struct Watch(watch::Receiver<Phase>);
 
 /// A process that is serving.
-pub fn new() -> (Trigger, Watch) {
+pub(crate) fn new() -> (Trigger, Watch) {
     let (sender, receiver) = watch::channel(Phase::Serving);
     (Trigger(sender), Watch(receiver))
 }
 
 impl Trigger {
     /// Enters a phase; does nothing when it is already past.
-    pub fn enter(&self, phase: Phase) {
+    pub(crate) fn enter(&self, phase: Phase) {
         self.0.send_if_modified(|current| {
             let later = phase > *current;
             if later {
@@ -47,12 +47,12 @@ impl Trigger {
 
 impl Watch {
     /// The phase now.
-    pub fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         *self.0.borrow()
     }
 
     /// Waits until `phase` or a later one is entered.
-    pub async fn reached(&mut self, phase: Phase) {
+    pub(crate) async fn reached(&mut self, phase: Phase) {
         // An error means that the trigger is gone, and with it the process.
         drop(self.0.wait_for(|current| *current >= phase).await);
     }

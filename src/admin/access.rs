@@ -35,7 +35,7 @@ impl Guard {
     /// # Errors
     /// When the token file cannot be read, or is empty: no token must not mean an open door.
     pub(crate) fn new(local: SocketAddr, token_file: Option<&Path>) -> Result<Self, TokenError> {
-        let token = token_file.map(|path| read_token(path)).transpose()?;
+        let token = token_file.map(read_token).transpose()?;
         Ok(Self { local, token })
     }
 

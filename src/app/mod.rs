@@ -94,7 +94,7 @@ impl App {
         let snapshot = current.load();
         let prepared = manager.prepare(&snapshot)?;
         let (trigger, watch_drain) = drain::new();
-        let process = ProcessMetrics::new(&registry);
+        let process = ProcessMetrics::new(&registry, options.log_level.clone());
         let status = Arc::new(admin::status::ReloadStatus::new(&registry, &snapshot));
         let state = Arc::new(State {
             current: current.clone(),

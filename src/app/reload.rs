@@ -97,6 +97,11 @@ impl Reloader {
     /// Loads the source anew and puts it to work. Whatever fails leaves everything as it was.
     pub(crate) async fn reload(&mut self, state: &State, asked: Asked) {
         let began = std::time::Instant::now();
+        if asked.by == Asked::by_signal().by
+            && let Err(error) = state.current.load().access_log.log.reopen()
+        {
+            tracing::error!(%error, "the access log cannot be opened anew; lines go where they went");
+        }
         let result = self.try_reload(state, &asked).await;
         match &result {
             Ok(ReloadOutcome::Applied { generation, change }) => {

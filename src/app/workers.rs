@@ -183,8 +183,8 @@ fn obey(
         }
         Command::LastRequests => worker.last_requests.set(true),
         Command::CloseAll(how) => {
-            worker.connections.close(None, how);
             worker.closing.set(how);
+            worker.connections.close(None, how);
         }
         // Handled by the loop.
         Command::Exit => {}

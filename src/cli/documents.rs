@@ -9,6 +9,7 @@ use clap::CommandFactory;
 
 use super::Failure;
 use super::arguments::Arguments;
+use crate::telemetry::reason::Reason;
 
 /// The JSON Schema of the configuration file.
 pub(super) fn schema() -> Result<ExitCode, Failure> {
@@ -35,6 +36,10 @@ pub(super) fn man() -> Result<ExitCode, Failure> {
         writeln!(text, ".SH \"WEIR {}\"", verb.get_name().to_uppercase())?;
         page.render_description_section(&mut text)?;
         page.render_options_section(&mut text)?;
+    }
+    writeln!(text, ".SH REASONS\nWhy the proxy answered by itself or cut a body: in the access log, in\n.B weir_errors_total\nand in the\n.B proxy-status\nfield.")?;
+    for reason in Reason::ALL {
+        writeln!(text, ".TP\n.B {reason}\n{}", reason.explanation())?;
     }
     print(&text)
 }

@@ -31,7 +31,6 @@ pub(crate) struct RequestProgress {
     bytes: Cell<u64>,
     ended: Cell<bool>,
     trouble: Cell<Option<RequestTrouble>>,
-    touched: Cell<bool>,
 }
 
 impl RequestProgress {
@@ -43,11 +42,6 @@ impl RequestProgress {
     /// Whether the last byte has been read.
     pub(crate) fn ended(&self) -> bool {
         self.ended.get()
-    }
-
-    /// Whether reading has begun; a body that has not can be sent to another endpoint.
-    pub(crate) fn touched(&self) -> bool {
-        self.touched.get()
     }
 
     /// What went wrong on the client's side.
@@ -137,7 +131,6 @@ impl Stream {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenRequestBody>>> {
-        self.progress.touched.set(true);
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
         if polled.is_pending() {
             return self.poll_timer(cx);

@@ -40,7 +40,7 @@ pub(crate) enum Command {
 /// An address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("listener {listener}: cannot listen on {address}: {source}")]
-pub struct BindError {
+pub(crate) struct BindError {
     pub listener: String,
     pub address: SocketAddr,
     pub source: std::io::Error,

@@ -130,7 +130,7 @@ async fn send(
 ) -> Result<Response<Incoming>, (hyper::Error, Option<Request<RequestBody>>)> {
     let result = match &mut lease.sender {
         Sender::Http1(sender) => sender.try_send_request(request).await,
-        Sender::Http2(sender, _) => sender.try_send_request(request).await,
+        Sender::Http2(stream) => stream.sender.try_send_request(request).await,
     };
     result.map_err(|mut failed| {
         let unsent = failed.take_message();

@@ -3,6 +3,7 @@
 //! Typed, never `http::Extensions`. Must not know what is done with it.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -76,11 +77,14 @@ impl std::fmt::Debug for Worker {
     }
 }
 
+/// Where a connection came in, and how it is told to end.
+type OpenConnection = (Arc<Port>, Rc<Control>);
+
 /// The open connections of a worker, tunnels included.
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
     next: Cell<u64>,
-    open: RefCell<std::collections::HashMap<u64, (Arc<Port>, Rc<Control>)>>,
+    open: RefCell<HashMap<u64, OpenConnection>>,
 }
 
 impl Connections {
@@ -97,10 +101,6 @@ impl Connections {
             owner: Rc::clone(owner),
             id,
         }
-    }
-
-    pub(crate) fn count(&self) -> usize {
-        self.open.borrow().len()
     }
 
     /// Closes those that are too long in their state.

@@ -52,9 +52,9 @@ pub(crate) enum ProxyError {
 
 fn no_choice(why: &NoChoice) -> &'static str {
     match why {
-        NoChoice::NoBackend => "the rule has no backend",
-        NoChoice::NoPositiveWeight => "every weight of the rule is zero",
-        NoChoice::NoEndpoint(_) => "the backend has no usable endpoint",
+        NoChoice::Empty => "the rule has no backend",
+        NoChoice::AllZero => "every weight of the rule is zero",
+        NoChoice::Unavailable(_) => "the backend has no usable endpoint",
     }
 }
 
@@ -73,13 +73,13 @@ impl ProxyError {
             Self::Rejected(reject) => rejected(*reject),
             Self::Loop => (StatusCode::LOOP_DETECTED, Reason::LoopDetected),
             Self::NoRoute => (StatusCode::NOT_FOUND, Reason::NoRoute),
-            Self::NoChoice(NoChoice::NoBackend) => {
+            Self::NoChoice(NoChoice::Empty) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, Reason::NoBackend)
             }
-            Self::NoChoice(NoChoice::NoPositiveWeight) => {
+            Self::NoChoice(NoChoice::AllZero) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, Reason::NoPositiveWeight)
             }
-            Self::NoChoice(NoChoice::NoEndpoint(_)) => {
+            Self::NoChoice(NoChoice::Unavailable(_)) => {
                 (StatusCode::SERVICE_UNAVAILABLE, Reason::NoEndpoint)
             }
             Self::InvalidBackend => (StatusCode::INTERNAL_SERVER_ERROR, Reason::InvalidBackend),

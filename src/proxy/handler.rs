@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, SET_COOKIE};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, request};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
@@ -26,7 +26,7 @@ use crate::http::{grpc, upgrade};
 use crate::route::{MatchedPath, RedirectSource, RequestView};
 use crate::snapshot::filters::Answer;
 use crate::snapshot::port::{Listener, Port};
-use crate::snapshot::rule::{Arm, Asking, Choice, KeySource, NoChoice, Rule};
+use crate::snapshot::rule::{Asking, Choice, KeySource, NoChoice, Rule};
 use crate::upstream::backend::Holding;
 
 /// A request on its way through the layers of its listener.
@@ -126,27 +126,22 @@ async fn forward(
     let endpoint = backend
         .choose(None, &mut *connection.worker.rng.borrow_mut())
         .cloned()
-        .ok_or(ProxyError::NoChoice(NoChoice::NoEndpoint(0)))?; //                               503
+        .ok_or(ProxyError::NoChoice(NoChoice::Unavailable(0)))?; //                               503
     outcome.endpoint = Some(endpoint.address());
-    outcome.holding = Some(Holding {
-        serving,
-        in_flight: endpoint.begin(),
-    });
+    outcome.holding = Some(Holding::new(serving, endpoint.begin()));
     let mut authority = target.authority.clone();
-    rewrite(
-        &rule,
-        arm,
-        &mut parts,
-        &mut authority,
-        matched,
-        &connection,
-        &target,
-    )?; //          400
+    for_next_hop(&mut parts, &connection, &target);
+    for filters in [&rule.filters, &arm.filters] {
+        filters.apply_request(&mut parts.headers, &mut parts.uri, &mut authority, matched)?; // 400
+    }
     if let Some((protocol, _)) = &asked {
         upgrade::ask(&mut parts.headers, protocol);
     }
     let (body, progress) = RequestBody::new(body, listener.body_bytes, listener.body_idle);
     outcome.progress = Some(Rc::clone(&progress));
+    if matches!(body, RequestBody::Empty) && promises_body(&parts.headers) {
+        return Err(ProxyError::BodyLength); //                                                   400
+    }
     let deadlines = Deadlines::of(&rule, outcome.began.at);
     let outgoing = Outgoing {
         parts,
@@ -273,7 +268,7 @@ fn choose<'a>(
     let choice = rule
         .choose(&asking, &mut *connection.worker.rng.borrow_mut())
         .map_err(|why| {
-            if let NoChoice::NoEndpoint(index) = why
+            if let NoChoice::Unavailable(index) = why
                 && let Some(arm) = rule.split.arm(index)
             {
                 outcome.metrics = Some(Arc::clone(&arm.metrics));
@@ -286,6 +281,11 @@ fn choose<'a>(
         down.metrics.shifted();
     }
     Ok(choice)
+}
+
+/// HTTP/2 can end a stream whose head promised bytes; an HTTP/1 backend would wait for them.
+fn promises_body(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes().iter().any(|digit| *digit != b'0'))
 }
 
 /// An answer that needs no backend.
@@ -326,17 +326,9 @@ fn immediate(
     }
 }
 
-/// Brings the head into the form that the backend gets. Removal comes first, so that no `Connection`
+/// Brings the head into the form that the next hop gets. Removal comes first, so that no `Connection`
 /// line can strip what is set here.
-fn rewrite(
-    rule: &Rule,
-    arm: &Arm,
-    parts: &mut request::Parts,
-    authority: &mut HeaderValue,
-    matched: MatchedPath,
-    connection: &Connection,
-    target: &Target,
-) -> Result<(), ProxyError> {
+fn for_next_hop(parts: &mut request::Parts, connection: &Connection, target: &Target) {
     headers::strip_request(&mut parts.headers);
     if parts.version == Version::HTTP_2 {
         headers::join_cookies(&mut parts.headers);
@@ -350,10 +342,6 @@ fn rewrite(
             version: parts.version,
         },
     );
-    for filters in [&rule.filters, &arm.filters] {
-        filters.apply_request(&mut parts.headers, &mut parts.uri, authority, matched)?;
-    }
-    Ok(())
 }
 
 /// Until when an attempt and the whole request may take.

@@ -16,7 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::context::{Began, Connection};
 use crate::http::body::{End, Finish, RequestProgress};
-use crate::http::serve::RequestGuard;
+use crate::http::serve::{Close, RequestGuard};
 use crate::snapshot::AccessLogHandle;
 use crate::snapshot::port::Listener;
 use crate::snapshot::rule::Why;
@@ -140,6 +140,12 @@ impl Outcome {
         TunnelOutcome(self)
     }
 
+    /// A connection ends early because its client closes it, or because the process has run out of
+    /// time to drain.
+    fn who_left(&self) -> Reason {
+        if self.connection.worker.closing.get() == Close::Now { Reason::Drained } else { Reason::ClientClosed }
+    }
+
     fn record(&mut self, response_bytes: u64) {
         if std::mem::replace(&mut self.recorded, true) {
             return;
@@ -233,7 +239,7 @@ impl Finish for Outcome {
             }
             End::Upstream => self.reason = Some(Reason::UpstreamReset),
             End::Deadline => self.reason = Some(Reason::TimeoutAfterHeaders),
-            End::Client => self.reason = Some(Reason::ClientClosed),
+            End::Client => self.reason = Some(self.who_left()),
         }
         self.record(bytes);
     }
@@ -243,7 +249,7 @@ impl Drop for Outcome {
     /// The client left while its request was being worked on: the future was dropped.
     fn drop(&mut self) {
         if !self.recorded {
-            self.reason.get_or_insert(Reason::ClientClosed);
+            self.reason = self.reason.or_else(|| Some(self.who_left()));
             self.record(0);
         }
     }

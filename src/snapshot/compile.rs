@@ -33,7 +33,7 @@ use crate::upstream::backend::{Backend, Policy, PoolSettings, Protocol, Settings
 
 /// Why a checked document does not run on this machine.
 #[derive(Debug, thiserror::Error)]
-pub enum CompileError {
+pub(crate) enum CompileError {
     /// A name of an endpoint has no address.
     #[error("backend {backend}: cannot look up {name}: {source}")]
     Lookup {
@@ -167,7 +167,7 @@ impl Compiler<'_> {
                 return Ok(AccessLogHandle {
                     settings: None,
                     log: AccessLog::off(),
-                    guard: None,
+                    kept: None,
                 });
             }
         };
@@ -187,7 +187,7 @@ impl Compiler<'_> {
             return Ok(AccessLogHandle {
                 settings: Some(settings),
                 log: AccessLog::off(),
-                guard: None,
+                kept: None,
             });
         }
         let path = settings
@@ -198,8 +198,8 @@ impl Compiler<'_> {
             .map_err(|source| CompileError::AccessLog { path, source })?;
         Ok(AccessLogHandle {
             settings: Some(settings),
+            kept: Some(Arc::new((access_log::Drops::count(&log, self.registry), guard))),
             log,
-            guard: Some(Arc::new(guard)),
         })
     }
 

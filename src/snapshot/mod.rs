@@ -49,8 +49,10 @@ pub(crate) struct Snapshot {
 pub(crate) struct AccessLogHandle {
     pub(crate) settings: Option<access_log::Settings>,
     pub(crate) log: AccessLog,
-    /// Writes out what is queued when the last snapshot that uses it goes.
-    pub(crate) guard: Option<Arc<access_log::Guard>>,
+    /// Its series; and the guard that writes out what is queued when the last snapshot that uses it
+    /// goes.
+    #[expect(dead_code, reason = "held for what its drop does")]
+    pub(crate) kept: Option<Arc<(Arc<access_log::Drops>, access_log::Guard)>>,
 }
 
 /// How the process stops.

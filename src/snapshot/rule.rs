@@ -132,10 +132,12 @@ pub(crate) struct Choice<'a> {
 /// Why there is no arm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoChoice {
-    NoBackend,
-    NoPositiveWeight,
+    /// There are no backendRefs.
+    Empty,
+    /// Every weight is zero.
+    AllZero,
     /// The arm with this index has no usable endpoint, and no other may take its share.
-    NoEndpoint(usize),
+    Unavailable(usize),
 }
 
 impl Rule {
@@ -149,7 +151,7 @@ impl Rule {
         rng: &mut impl rand::Rng,
     ) -> Result<Choice<'_>, NoChoice> {
         if let Some(index) = self.forced(asking.headers) {
-            let arm = self.split.arm(index).ok_or(NoChoice::NoBackend)?;
+            let arm = self.split.arm(index).ok_or(NoChoice::Empty)?;
             return Ok(Choice {
                 arm,
                 why: Why::Force,
@@ -158,7 +160,7 @@ impl Rule {
             });
         }
         if self.split.arms().len() == 0 {
-            return Err(NoChoice::NoBackend);
+            return Err(NoChoice::Empty);
         }
         let mut issued = None;
         let key = self.sticky.as_ref().and_then(|sticky| {
@@ -172,14 +174,14 @@ impl Rule {
             (Some(sticky), Some(key)) => (sticky.split.pick(key), Why::Key),
             _ => (self.draw(asking.worker, rng), Why::Weight),
         };
-        let index = index.ok_or(NoChoice::NoPositiveWeight)?;
+        let index = index.ok_or(NoChoice::AllZero)?;
         let why = if self.split.arms().len() == 1 {
             Why::Single
         } else {
             why
         };
         let serving = self.available(index, key.as_deref(), rng)?;
-        let arm = self.split.arm(serving).ok_or(NoChoice::NoBackend)?;
+        let arm = self.split.arm(serving).ok_or(NoChoice::Empty)?;
         let shifted = serving != index;
         Ok(Choice {
             arm,
@@ -227,7 +229,7 @@ impl Rule {
             }
             (OnUnavailable::Shift, ..) => shift(&self.split, chosen, usable, rng.next_u64()),
         };
-        serving.ok_or(NoChoice::NoEndpoint(chosen))
+        serving.ok_or(NoChoice::Unavailable(chosen))
     }
 
     fn forced(&self, headers: &HeaderMap) -> Option<usize> {

@@ -82,6 +82,7 @@ metrics! {
     CONFIG_LAST_SUCCESSFUL = gauge("weir_config_last_reload_successful", "1 when the newest configuration serves, 0 when it was refused.");
     CONFIG_LAST_SUCCESS = gauge("weir_config_last_reload_success_timestamp_seconds", "When a configuration was last put to work, in Unix time.");
     ACCESS_LOG_DROPPED = counter("weir_access_log_dropped_total", "Lines of the access log that were dropped because its writer was too slow.");
+    LOG_DROPPED = counter("weir_log_dropped_total", "Events of the program log that were dropped because its writer was too slow.");
     PANICS = counter("weir_panics_total", "Tasks that panicked. Anything but 0 is a defect; please report it.");
     BUILD_INFO = gauge("weir_build_info", "Always 1; the labels say what runs.");
     PROCESS_CPU = counter("process_cpu_seconds_total", "CPU time used, user and system, in seconds.");

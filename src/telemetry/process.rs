@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use metrics::{Counter, Gauge};
 
+use super::logging::LevelHandle;
 use super::names;
 use super::recorder::{Registry, Series};
 
@@ -24,11 +25,13 @@ pub(crate) struct ProcessMetrics {
     started: f64,
     build: Gauge,
     panics: Counter,
+    log: Option<LevelHandle>,
+    log_dropped: Counter,
 }
 
 impl ProcessMetrics {
     /// Resolves the handles.
-    pub(crate) fn new(registry: &Registry) -> Arc<Self> {
+    pub(crate) fn new(registry: &Registry, log: Option<LevelHandle>) -> Arc<Self> {
         let metrics = Arc::new(Self {
             cpu: registry.counter(names::PROCESS_CPU, &[]),
             memory: registry.gauge(names::PROCESS_MEMORY, &[]),
@@ -40,6 +43,8 @@ impl ProcessMetrics {
                 .map_or(0.0, |d| d.as_secs_f64()),
             build: registry.gauge(names::BUILD_INFO, &[("version", env!("CARGO_PKG_VERSION"))]),
             panics: registry.counter(names::PANICS, &[]),
+            log,
+            log_dropped: registry.counter(names::LOG_DROPPED, &[]),
         });
         registry.keep(&metrics);
         metrics
@@ -51,6 +56,7 @@ impl Series for ProcessMetrics {
         self.build.set(1.0);
         self.start.set(self.started);
         self.panics.absolute(PANICS.load(Ordering::Relaxed));
+        self.log_dropped.absolute(self.log.as_ref().map_or(0, LevelHandle::dropped));
         // Whole seconds: the exporter's counters are integers.
         self.cpu.absolute(cpu_seconds().unwrap_or(0));
         if let Some(bytes) = resident_bytes() {

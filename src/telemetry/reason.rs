@@ -9,24 +9,24 @@ macro_rules! reasons {
     ($($variant:ident $word:literal $status:literal $doc:literal)*) => {
         /// Why the proxy answered by itself. The words are part of the interface.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum Reason { $(#[doc = $doc] $variant,)* }
+        pub(crate) enum Reason { $(#[doc = $doc] $variant,)* }
 
         impl Reason {
             /// Every reason, in the order of the documentation.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
             /// The word in metrics, logs and headers.
-            pub fn as_str(self) -> &'static str {
+            pub(crate) fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)* }
             }
 
             /// The error type of RFC 9209, 2.3, for the `proxy-status` field.
-            pub fn proxy_status(self) -> &'static str {
+            pub(crate) fn proxy_status(self) -> &'static str {
                 match self { $(Self::$variant => $status,)* }
             }
 
             /// One sentence for people.
-            pub fn explanation(self) -> &'static str {
+            pub(crate) fn explanation(self) -> &'static str {
                 match self { $(Self::$variant => $doc,)* }
             }
         }

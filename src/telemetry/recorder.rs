@@ -33,7 +33,7 @@ pub(crate) trait Series: Send + Sync {
 
 /// The one place that makes metric handles. Cheap to clone.
 #[derive(Clone)]
-pub struct Registry {
+pub(crate) struct Registry {
     inner: Arc<Inner>,
 }
 
@@ -54,7 +54,7 @@ struct Family {
 
 impl Registry {
     /// An empty registry with every metric described.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let recorder = PrometheusBuilder::new()
             .idle_timeout(MetricKindMask::ALL, Some(IDLE))
             .build_recorder();

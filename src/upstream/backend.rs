@@ -142,9 +142,15 @@ impl Drop for Serving {
     }
 }
 
-/// What a request holds at its endpoint while it is served.
+/// What a request holds while it is served: its places at the backend and at the endpoint.
 #[derive(Debug)]
 pub(crate) struct Holding {
-    pub(crate) serving: Serving,
-    pub(crate) in_flight: InFlight,
+    _serving: Serving,
+    _in_flight: InFlight,
+}
+
+impl Holding {
+    pub(crate) fn new(serving: Serving, in_flight: InFlight) -> Self {
+        Self { _serving: serving, _in_flight: in_flight }
+    }
 }

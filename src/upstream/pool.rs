@@ -75,12 +75,19 @@ pub(crate) struct Lease {
 #[derive(Debug)]
 pub(crate) enum Sender {
     Http1(http1::SendRequest<RequestBody>),
-    Http2(http2::SendRequest<RequestBody>, StreamGuard),
+    Http2(Stream),
+}
+
+/// The right to one stream of a shared connection.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) sender: http2::SendRequest<RequestBody>,
+    _guard: StreamGuard,
 }
 
 /// Stands for one stream of a shared connection.
 #[derive(Debug)]
-pub(crate) struct StreamGuard(Rc<RefCell<(usize, Instant)>>);
+struct StreamGuard(Rc<RefCell<(usize, Instant)>>);
 
 impl Drop for StreamGuard {
     fn drop(&mut self) {
@@ -292,7 +299,7 @@ impl Pool {
         shared.streams.borrow_mut().0 += 1;
         let guard = StreamGuard(shared.streams);
         Lease {
-            sender: Sender::Http2(shared.sender, guard),
+            sender: Sender::Http2(Stream { sender: shared.sender, _guard: guard }),
             reused,
             born: shared.born,
             pool,

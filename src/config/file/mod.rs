@@ -182,7 +182,8 @@ fn unreadable(path: &Path, error: &io::Error) -> Box<Problem> {
 }
 
 /// The files of a configuration. In a folder, names with a leading dot are passed over: editors'
-/// copies, and the folders of a Kubernetes ConfigMap, whose files are links into one of them.
+/// copies, and the folders of a Kubernetes ConfigMap, whose files are links into one of them. So is
+/// the schema, which editors want beside the files.
 pub(super) fn list(path: &Path) -> Result<Vec<PathBuf>, Box<Problem>> {
     let metadata = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
     if !metadata.is_dir() {
@@ -191,9 +192,8 @@ pub(super) fn list(path: &Path) -> Result<Vec<PathBuf>, Box<Problem>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(path).map_err(|error| unreadable(path, &error))? {
         let file = entry.map_err(|error| unreadable(path, &error))?.path();
-        let hidden = file
-            .file_name()
-            .is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+        let name = file.file_name().unwrap_or_default().as_encoded_bytes();
+        let hidden = name.starts_with(b".") || name.ends_with(b".schema.json");
         let ours = file
             .extension()
             .is_some_and(|it| it == "yaml" || it == "yml" || it == "json");

@@ -34,6 +34,7 @@ fn a_folder_is_joined_in_the_order_of_names() {
         ("c.json", BACKEND),
         (".hidden.yaml", "{"),
         ("notes.txt", "{"),
+        ("weir.schema.json", "{"),
         ("z.yaml~", "{"),
     ]);
     fs::create_dir(folder.path().join("sub.yaml")).unwrap();

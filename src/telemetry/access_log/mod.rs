@@ -27,6 +27,9 @@ pub(crate) use queue::Guard;
 use queue::Queue;
 pub(crate) use text::rfc3339;
 
+use super::names;
+use super::recorder::{Registry, Series};
+
 /// Lines that wait for a slow disk or pipe, in bytes: about half a second at 50,000 requests a second.
 const QUEUE_BYTES: usize = 16 << 20;
 
@@ -218,6 +221,29 @@ impl AccessLog {
             queue.replace(Box::new(append(path)?));
         }
         Ok(())
+    }
+}
+
+/// The series that says how many lines were lost.
+#[derive(Debug)]
+pub(crate) struct Drops {
+    log: AccessLog,
+    counter: metrics::Counter,
+}
+
+impl Drops {
+    /// Counts the drops of `log` for as long as the result lives.
+    pub(crate) fn count(log: &AccessLog, registry: &Registry) -> Arc<Self> {
+        let counter = registry.counter(names::ACCESS_LOG_DROPPED, &[]);
+        let drops = Arc::new(Self { log: log.clone(), counter });
+        registry.keep(&drops);
+        drops
+    }
+}
+
+impl Series for Drops {
+    fn refresh(&self) {
+        self.counter.absolute(self.log.dropped());
     }
 }
 
