@@ -68,6 +68,7 @@ pub(crate) enum StartError {
 #[derive(Debug)]
 pub(crate) struct App {
     state: Arc<State>,
+    admin: SocketAddr,
     reloader: Reloader,
     workers: Workers,
     trigger: drain::Trigger,
@@ -109,7 +110,7 @@ impl App {
             started: Instant::now(),
             process,
         });
-        admin::serve(&state, options.admin).await?;
+        let admin = admin::serve(&state, options.admin).await?;
         manager.apply(prepared, &snapshot).await;
         state.note_bound(manager.bound());
         let reloader = Reloader {
@@ -120,11 +121,17 @@ impl App {
         };
         Ok(Self {
             state,
+            admin,
             reloader,
             workers,
             trigger,
             asked,
         })
+    }
+
+    /// Where the admin listener is.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin
     }
 
     /// What the admin API shows; `demo` looks at it too.

@@ -107,9 +107,9 @@ pub(crate) struct DemoOptions {
     /// Weights of the two built-in backends
     #[arg(long, value_name = "STABLE/CANDIDATE", default_value = "95/5")]
     pub(crate) weights: String,
-    /// Requests a second
-    #[arg(long, value_name = "N", default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub(crate) rps: u32,
+    /// Requests a second [default: 400, with --requests 2000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) rps: Option<u32>,
     /// Address of the proxy [default: a free port]
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub(crate) listen: SocketAddr,

@@ -37,7 +37,10 @@ pub(super) fn man() -> Result<ExitCode, Failure> {
         page.render_description_section(&mut text)?;
         page.render_options_section(&mut text)?;
     }
-    writeln!(text, ".SH REASONS\nWhy the proxy answered by itself or cut a body: in the access log, in\n.B weir_errors_total\nand in the\n.B proxy-status\nfield.")?;
+    writeln!(
+        text,
+        ".SH REASONS\nWhy the proxy answered by itself or cut a body: in the access log, in\n.B weir_errors_total\nand in the\n.B proxy-status\nfield."
+    )?;
     for reason in Reason::ALL {
         writeln!(text, ".TP\n.B {reason}\n{}", reason.explanation())?;
     }

@@ -285,7 +285,9 @@ fn choose<'a>(
 
 /// HTTP/2 can end a stream whose head promised bytes; an HTTP/1 backend would wait for them.
 fn promises_body(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes().iter().any(|digit| *digit != b'0'))
+    headers
+        .get(CONTENT_LENGTH)
+        .is_some_and(|length| length.as_bytes().iter().any(|digit| *digit != b'0'))
 }
 
 /// An answer that needs no backend.

@@ -143,7 +143,11 @@ impl Outcome {
     /// A connection ends early because its client closes it, or because the process has run out of
     /// time to drain.
     fn who_left(&self) -> Reason {
-        if self.connection.worker.closing.get() == Close::Now { Reason::Drained } else { Reason::ClientClosed }
+        if self.connection.worker.closing.get() == Close::Now {
+            Reason::Drained
+        } else {
+            Reason::ClientClosed
+        }
     }
 
     fn record(&mut self, response_bytes: u64) {

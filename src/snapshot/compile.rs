@@ -198,7 +198,10 @@ impl Compiler<'_> {
             .map_err(|source| CompileError::AccessLog { path, source })?;
         Ok(AccessLogHandle {
             settings: Some(settings),
-            kept: Some(Arc::new((access_log::Drops::count(&log, self.registry), guard))),
+            kept: Some(Arc::new((
+                access_log::Drops::count(&log, self.registry),
+                guard,
+            ))),
             log,
         })
     }

@@ -56,7 +56,8 @@ impl Series for ProcessMetrics {
         self.build.set(1.0);
         self.start.set(self.started);
         self.panics.absolute(PANICS.load(Ordering::Relaxed));
-        self.log_dropped.absolute(self.log.as_ref().map_or(0, LevelHandle::dropped));
+        self.log_dropped
+            .absolute(self.log.as_ref().map_or(0, LevelHandle::dropped));
         // Whole seconds: the exporter's counters are integers.
         self.cpu.absolute(cpu_seconds().unwrap_or(0));
         if let Some(bytes) = resident_bytes() {

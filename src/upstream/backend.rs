@@ -151,6 +151,9 @@ pub(crate) struct Holding {
 
 impl Holding {
     pub(crate) fn new(serving: Serving, in_flight: InFlight) -> Self {
-        Self { _serving: serving, _in_flight: in_flight }
+        Self {
+            _serving: serving,
+            _in_flight: in_flight,
+        }
     }
 }

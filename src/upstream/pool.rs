@@ -299,7 +299,10 @@ impl Pool {
         shared.streams.borrow_mut().0 += 1;
         let guard = StreamGuard(shared.streams);
         Lease {
-            sender: Sender::Http2(Stream { sender: shared.sender, _guard: guard }),
+            sender: Sender::Http2(Stream {
+                sender: shared.sender,
+                _guard: guard,
+            }),
             reused,
             born: shared.born,
             pool,

@@ -235,7 +235,10 @@ impl Drops {
     /// Counts the drops of `log` for as long as the result lives.
     pub(crate) fn count(log: &AccessLog, registry: &Registry) -> Arc<Self> {
         let counter = registry.counter(names::ACCESS_LOG_DROPPED, &[]);
-        let drops = Arc::new(Self { log: log.clone(), counter });
+        let drops = Arc::new(Self {
+            log: log.clone(),
+            counter,
+        });
         registry.keep(&drops);
         drops
     }
