@@ -115,23 +115,32 @@ fn is_protected(name: &HeaderName) -> bool {
         || FORGEABLE.contains(name)
 }
 
-/// Removes what only a trusted peer may say, our own names in any form, and their aliases with
-/// underscores, which some applications read as the same name.
+/// Removes what only a trusted peer may say, and aliases of it with underscores, which some
+/// applications read as the same name. Before anything is decided by a field.
 pub(crate) fn strip_forged(headers: &mut HeaderMap) {
     for name in FORGEABLE {
         headers.remove(name);
     }
-    let suspicious = |name: &HeaderName| {
-        let name = name.as_str();
-        name.starts_with("x-weir-")
-            || name.contains('_') && {
-                let alias = name.replace('_', "-");
-                alias.starts_with("x-weir-") || FORGEABLE.iter().any(|real| real.as_str() == alias)
-            }
-    };
+    strip_where(headers, |name| {
+        name.contains('_') && {
+            let alias = name.replace('_', "-");
+            FORGEABLE.iter().any(|real| real.as_str() == alias)
+        }
+    });
+}
+
+/// Removes our own names in either spelling. After the decisions: a rule may let testers name a
+/// backend in such a field, but only trusted peers have it passed on.
+pub(crate) fn strip_own(headers: &mut HeaderMap) {
+    strip_where(headers, |name| {
+        name.starts_with("x-weir-") || name.starts_with("x_weir_")
+    });
+}
+
+fn strip_where(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
     let found: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| suspicious(name))
+        .filter(|name| unwanted(name.as_str()))
         .cloned()
         .collect();
     for name in found {
@@ -358,6 +367,7 @@ mod tests {
             ("x_other", "stays"),
         ]);
         strip_forged(&mut headers);
+        strip_own(&mut headers);
         assert_eq!(names(&headers), ["x_other"]);
     }
 

@@ -130,7 +130,7 @@ async fn forward(
     outcome.endpoint = Some(endpoint.address());
     outcome.holding = Some(Holding::new(serving, endpoint.begin()));
     let mut authority = target.authority.clone();
-    for_next_hop(&mut parts, &connection, &target);
+    for_next_hop(&mut parts, &connection, listener, &target);
     for filters in [&rule.filters, &arm.filters] {
         filters.apply_request(&mut parts.headers, &mut parts.uri, &mut authority, matched)?; // 400
     }
@@ -209,7 +209,6 @@ fn admit(
     let peer = connection.peer.ip();
     let client = headers::client_address(&parts.headers, peer, &listener.trusted);
     if !headers::is_trusted(peer, &listener.trusted) {
-        // Testers' and splits' fields of other names stay: they are the application's.
         headers::strip_forged(&mut parts.headers);
     }
     let request_id = match parts.headers.get(X_REQUEST_ID) {
@@ -330,7 +329,15 @@ fn immediate(
 
 /// Brings the head into the form that the next hop gets. Removal comes first, so that no `Connection`
 /// line can strip what is set here.
-fn for_next_hop(parts: &mut request::Parts, connection: &Connection, target: &Target) {
+fn for_next_hop(
+    parts: &mut request::Parts,
+    connection: &Connection,
+    listener: &Listener,
+    target: &Target,
+) {
+    if !headers::is_trusted(connection.peer.ip(), &listener.trusted) {
+        headers::strip_own(&mut parts.headers);
+    }
     headers::strip_request(&mut parts.headers);
     if parts.version == Version::HTTP_2 {
         headers::join_cookies(&mut parts.headers);
