@@ -1,5 +1,7 @@
 //! Keeps the order of the modules: walks the sources and fails with file and line.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

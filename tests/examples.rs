@@ -1,6 +1,8 @@
 //! Every example under `config/` is right: by `weir check`, by the JSON Schema, and the schema itself
 //! is the one that the binary prints.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+
 use std::fs;
 use std::process::Command;
 

@@ -1,0 +1,197 @@
+//! The verbs, their output and their exit codes.
+
+use std::process::{Command, Output};
+
+use crate::support::backend::echo;
+use crate::support::proxy::{Proxy, config};
+
+fn weir(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_weir"))
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[test]
+fn the_demo_keeps_its_promise() {
+    let output = weir(&["demo", "--requests", "2000", "--weights", "90/10"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let said = text(&output);
+    let row = said
+        .lines()
+        .find(|line| line.starts_with("candidate "))
+        .unwrap()
+        .to_owned();
+    let numbers: Vec<f64> = row
+        .split_whitespace()
+        .skip(1)
+        .take(4)
+        .map(|n| n.parse().unwrap())
+        .collect();
+    assert!(
+        (numbers[0] - 200.0).abs() < 4.0 * 64.0 && (numbers[0] - numbers[3]).abs() < 0.5,
+        "{row}"
+    );
+    assert!(said.contains("kept"), "{said}");
+}
+
+#[test]
+fn exit_codes_say_what_went_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = folder.path().join("wrong.yaml");
+    std::fs::write(
+        &wrong,
+        "version: 1\nlisteners: [{ name: web, address: nonsense }]\n",
+    )
+    .unwrap();
+    let wrong = wrong.to_str().unwrap();
+    for (arguments, code) in [
+        (&["version"][..], 0),
+        (&["nonsense"], 2),
+        (&["demo", "--weights", "x"], 2),
+        (&["quick", "--to", "https://a"], 2),
+        (&["check", wrong], 3),
+        (&["run", "--config", wrong], 3),
+        (&["explain", "--config", wrong, "GET", "http://a/"], 3),
+        (&["status", "--admin", "127.0.0.1:9"], 1),
+        (&["healthcheck", "--admin", "127.0.0.1:9"], 1),
+    ] {
+        let output = weir(arguments);
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{arguments:?}: {}",
+            text(&output)
+        );
+    }
+    let json: serde_json::Value =
+        serde_json::from_slice(&weir(&["check", wrong, "--format", "json"]).stdout).unwrap();
+    assert!(
+        json[0]["code"].as_str().unwrap().starts_with('W') && json[0]["line"] == 2,
+        "{json}"
+    );
+}
+
+#[test]
+fn documents_are_printed() {
+    let man = text(&weir(&["man"]));
+    for verb in [
+        "run",
+        "quick",
+        "demo",
+        "check",
+        "explain",
+        "status",
+        "healthcheck",
+    ] {
+        assert!(
+            man.contains(&format!("WEIR {}", verb.to_uppercase())),
+            "{verb}"
+        );
+    }
+    assert!(man.contains("no_route"));
+    assert!(text(&weir(&["completions", "bash"])).contains("complete -F"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("quick.yaml");
+    let quick = weir(&[
+        "quick",
+        "--to",
+        "http://127.0.0.1:9001=95",
+        "--to",
+        "http://127.0.0.1:9002=5",
+        "--cookie",
+        "user",
+        "--print-config",
+    ]);
+    std::fs::write(&file, &quick.stdout).unwrap();
+    let check = weir(&["check", file.to_str().unwrap()]);
+    assert!(
+        check.status.success() && text(&check).is_empty(),
+        "{}",
+        text(&check)
+    );
+}
+
+#[test]
+fn explain_says_who_wins_and_why_others_lose() {
+    let explain = |arguments: &[&str]| {
+        let output = weir(&[&["explain", "--config", "config/canary.yaml"], arguments].concat());
+        assert!(output.status.success(), "{}", text(&output));
+        text(&output)
+    };
+    let one = explain(&[
+        "GET",
+        "https://shop.example.com/checkout/cart",
+        "-H",
+        "cookie: weir-user=42",
+    ]);
+    assert!(
+        one.contains("listener  web") && one.contains("checkout/pay") && one.contains("won"),
+        "{one}"
+    );
+    assert!(
+        one.contains("higher precedence") && one.contains("chosen by key"),
+        "{one}"
+    );
+    assert_eq!(
+        one,
+        explain(&[
+            "GET",
+            "https://shop.example.com/checkout/cart",
+            "-H",
+            "cookie: weir-user=42"
+        ])
+    );
+    let forced = explain(&[
+        "GET",
+        "http://a/checkout",
+        "-H",
+        "x-weir-backend: checkout-v2",
+    ]);
+    assert!(
+        forced.contains("checkout-v2  weight 5  chosen by force"),
+        "{forced}"
+    );
+    assert!(explain(&["GET", "http://a/%zz"]).contains("400 Bad Request (bad_request)"));
+    let json: serde_json::Value =
+        serde_json::from_str(&explain(&["GET", "http://a/x", "-o", "json"])).unwrap();
+    assert_eq!(json["rule"], "checkout/rest");
+}
+
+#[test]
+fn a_running_proxy_answers_the_verbs() {
+    let backend = echo("v1");
+    let proxy = Proxy::start(&config(
+        "  - { name: r, rules: [{ backendRefs: [{ name: v1 }] }] }\n",
+        &[("v1", backend.address)],
+    ));
+    let admin = proxy.admin().to_string();
+    for (verb, word) in [
+        ("status", "serving"),
+        ("listeners", "web"),
+        ("routes", "100.0 %"),
+        ("backends", "leastRequest"),
+    ] {
+        let output = weir(&[verb, "--admin", &admin]);
+        assert!(
+            output.status.success() && text(&output).contains(word),
+            "{verb}: {}",
+            text(&output)
+        );
+        let json = weir(&[verb, "--admin", &admin, "-o", "json"]);
+        assert!(
+            serde_json::from_slice::<serde_json::Value>(&json.stdout).is_ok(),
+            "{verb}"
+        );
+    }
+    assert!(
+        weir(&["healthcheck", "--ready", "--admin", &admin])
+            .status
+            .success()
+    );
+    proxy.stop();
+}

@@ -1,0 +1,108 @@
+//! Backends that answer with what they saw, or misbehave by script.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A running backend. Its threads end with the test's process.
+pub(crate) struct Backend {
+    pub(crate) address: SocketAddr,
+    /// Requests that it has read.
+    pub(crate) requests: Arc<AtomicU64>,
+}
+
+impl Backend {
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::SeqCst)
+    }
+}
+
+/// A request as the backend read it.
+pub(crate) struct Seen {
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+/// What is done with a request: write to the stream; `false` closes the connection.
+pub(crate) type Script = dyn Fn(&Seen, &mut TcpStream) -> bool + Send + Sync;
+
+/// Answers each request with its name in `x-backend` and the head that it saw as the body.
+pub(crate) fn echo(name: &'static str) -> Backend {
+    scripted(move |seen, stream| {
+        let text = format!("{}|{}", seen.head, String::from_utf8_lossy(&seen.body));
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nx-backend: {name}\r\ncontent-length: {}\r\n\r\n",
+            text.len()
+        );
+        let body = if seen.head.starts_with("HEAD ") {
+            String::new()
+        } else {
+            text
+        };
+        stream.write_all((head + &body).as_bytes()).is_ok()
+    })
+}
+
+/// Runs a script for each request of each connection.
+pub(crate) fn scripted(
+    script: impl Fn(&Seen, &mut TcpStream) -> bool + Send + Sync + 'static,
+) -> Backend {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let requests = Arc::new(AtomicU64::new(0));
+    let (counter, script): (_, Arc<Script>) = (Arc::clone(&requests), Arc::new(script));
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let (counter, script) = (Arc::clone(&counter), Arc::clone(&script));
+            std::thread::spawn(move || serve(stream, &counter, &*script));
+        }
+    });
+    Backend { address, requests }
+}
+
+fn serve(stream: TcpStream, counter: &AtomicU64, script: &Script) {
+    let mut writer = stream.try_clone().unwrap();
+    let mut reader = BufReader::new(stream);
+    while let Some(seen) = read(&mut reader) {
+        counter.fetch_add(1, Ordering::SeqCst);
+        if !script(&seen, &mut writer) {
+            drop(writer.shutdown(std::net::Shutdown::Both));
+            return;
+        }
+    }
+}
+
+fn read(reader: &mut BufReader<TcpStream>) -> Option<Seen> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut head).ok()? == 0 {
+            return None;
+        }
+    }
+    let lower = head.to_lowercase();
+    let length = lower
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    reader.read_exact(&mut body).ok()?;
+    if lower.contains("transfer-encoding: chunked") {
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).ok()?;
+            let size = usize::from_str_radix(line.trim(), 16).ok()?;
+            let mut chunk = vec![0; size];
+            reader.read_exact(&mut chunk).ok()?;
+            body.extend_from_slice(&chunk);
+            let mut end = String::new();
+            while reader.read_line(&mut end).ok()? > 2 {
+                head.push_str(&end);
+                end.clear();
+            }
+            if size == 0 {
+                break;
+            }
+        }
+    }
+    Some(Seen { head, body })
+}
