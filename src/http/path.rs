@@ -10,8 +10,8 @@ pub(crate) enum PathError {
     /// Not `%` and two hexadecimal digits (RFC 3986, 2.1).
     #[error("a percent sign in the path is not followed by two hexadecimal digits")]
     BadEscape,
-    /// NUL, CR, LF or a backslash, plain or escaped.
-    #[error("the path has a control character or a backslash")]
+    /// NUL, CR, LF or a backslash, plain or escaped; dot segments behind an encoded slash.
+    #[error("the path has a control character, a backslash or encoded dot segments")]
     Forbidden,
     /// `..` beyond the first segment.
     #[error("the path leads above its root")]
@@ -96,6 +96,10 @@ fn resolve_dots(path: &str) -> Result<String, PathError> {
                     out.push("");
                 }
             }
+            // A backend that decodes `%2F` would see dot segments here that nobody matched.
+            other if other.split("%2F").any(|part| matches!(part, "." | "..")) => {
+                return Err(PathError::Forbidden);
+            }
             other => out.push(other),
         }
     }
@@ -150,6 +154,8 @@ mod tests {
             ("/a%0d%0ab", PathError::Forbidden),
             ("/a\\b", PathError::Forbidden),
             ("/a%5cb", PathError::Forbidden),
+            ("/..%2f../../x", PathError::Forbidden),
+            ("/a%2f..%2fb", PathError::Forbidden),
             ("/..", PathError::AboveRoot),
             ("/a/../../b", PathError::AboveRoot),
             ("/%2e%2e/b", PathError::AboveRoot),

@@ -14,7 +14,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
@@ -237,7 +237,6 @@ where
             .max_headers(options.header_count)
             .max_header_size(options.header_bytes)
             .max_buf_size(options.header_bytes.max(64 * 1024) + 8192)
-            .pipeline_flush(true)
             .serve_connection(io, service)
             .with_upgrades();
         drive(
@@ -340,6 +339,9 @@ async fn first_bytes(
     .await
 }
 
+/// Bytes that are taken unread before a connection is closed.
+const UNREAD_BYTES: usize = 256 * 1024;
+
 /// The socket, noting that something has come. hyper wants it `Send` for the sake of upgrades.
 struct Watched {
     inner: TokioIo<TcpStream>,
@@ -373,8 +375,18 @@ impl Write for Watched {
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 
+    /// Takes what has already come before closing: closing over unread bytes makes the kernel send a
+    /// reset, which can destroy the answer on its way (RFC 9112, 9.6).
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
+        let mut unread = [0; 8192];
+        for _ in 0..UNREAD_BYTES / unread.len() {
+            match self.inner.inner().try_read(&mut unread) {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => break,
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -151,8 +151,9 @@ fn several_endpoints_share_by_policy_and_limits_answer_at_once() {
         })
         .collect();
     assert_eq!(names, ["one", "two", "one", "two"]);
-    proxy.write_config(&text);
-    proxy.wait_generation(2);
+    proxy.stop();
+    let proxy = Proxy::start_with(&text, &["--workers", "1"]);
+    let web = proxy.addr("web");
     let full = (0..4)
         .filter(|_| get(web, "a", "/", &[]).status == 503)
         .count();
