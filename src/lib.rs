@@ -32,6 +32,11 @@
 //!
 //! The library target exists so that tests and benches can link; it has no other users.
 
+#![allow(
+    rustdoc::private_intra_doc_links,
+    reason = "this is read by those who work on it"
+)]
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

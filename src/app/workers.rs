@@ -3,6 +3,7 @@
 //! Owns their start, their sweep and their end. Must not know requests.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,6 +12,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +40,25 @@ pub(crate) struct Workers {
 /// Threads to run where nobody says how many: as many as the machine or the cgroup's quota allows.
 pub(crate) fn default_count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// A generator for draws and ids, which need no secrecy. The seed is std's: it asks the kernel by
+/// itself, while `rand` in a static binary needs `/dev/urandom`, which a bare root does not have.
+pub(crate) fn small_rng() -> SmallRng {
+    SmallRng::seed_from_u64(RandomState::new().hash_one(std::thread::current().id()))
+}
+
+/// A process that has lost a worker serves a part of its connections never again: it ends, so that
+/// whoever runs it starts it anew.
+struct EndsTheProcess;
+
+impl Drop for EndsTheProcess {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("a worker has panicked outside of any task; ending the process");
+            std::process::exit(1);
+        }
+    }
 }
 
 impl Workers {
@@ -124,12 +146,13 @@ fn run<F: Future<Output = ()>>(
     drop(made.send(result));
     drop(made);
     if let Some(runtime) = runtime {
+        let _ends = EndsTheProcess;
         runtime.block_on(serve());
     }
 }
 
 async fn serve(index: usize, reader: Reader, mut mailbox: mpsc::Receiver<Command>, peers: Peers) {
-    let worker = Worker::new(index, reader, Arc::clone(&peers.load), rand::make_rng());
+    let worker = Worker::new(index, reader, Arc::clone(&peers.load), small_rng());
     let mut accepting: HashMap<SocketAddr, CancellationToken> = HashMap::new();
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -7,13 +7,13 @@ use std::process::ExitCode;
 
 use comfy_table::Table;
 use http::{HeaderName, HeaderValue, Request};
-use rand::rngs::SmallRng;
 use serde::Serialize;
 
 use super::Failure;
 use super::arguments::{ExplainOptions, Output};
 use super::run::colour;
 use super::show;
+use crate::app::workers::small_rng;
 use crate::config::values::EndpointAddress;
 use crate::config::{self, problem};
 use crate::http::authority;
@@ -226,7 +226,7 @@ fn choose(
         client: options.client,
         worker: 0,
     };
-    let mut rng: SmallRng = rand::make_rng();
+    let mut rng = small_rng();
     explanation.backends = rule
         .split
         .arms()

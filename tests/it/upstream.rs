@@ -14,7 +14,10 @@ fn each_failure_has_its_status_and_reason() {
         .local_addr()
         .unwrap();
     let reset = scripted(|_, _| false);
-    let junk = scripted(|_, stream| stream.write_all(b"not http at all\r\n\r\n").is_ok() && false);
+    let junk = scripted(|_, stream| {
+        stream.write_all(b"not http at all\r\n\r\n").unwrap();
+        false
+    });
     let slow = scripted(|_, _| {
         std::thread::park_timeout(std::time::Duration::from_secs(5));
         false
@@ -67,8 +70,8 @@ fn half_a_body_never_looks_whole() {
     let backend = scripted(|_, stream| {
         stream
             .write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n")
-            .is_ok()
-            && false
+            .unwrap();
+        false
     });
     let proxy = Proxy::start(&config(
         "  - { name: r, rules: [{ backendRefs: [{ name: v1 }] }] }\n",
@@ -91,13 +94,13 @@ fn a_stale_connection_is_replaced_once_and_only_where_it_is_safe() {
                 .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
                 .is_ok();
         }
-        if SECOND.fetch_add(1, Ordering::SeqCst) % 2 == 0 {
+        if SECOND.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
             return false;
         }
         stream
             .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
-            .is_ok()
-            && false
+            .unwrap();
+        false
     });
     let proxy = Proxy::start_with(
         &config(

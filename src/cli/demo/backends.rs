@@ -13,10 +13,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rand::RngExt;
-use rand::rngs::SmallRng;
 use tokio::net::TcpListener;
 
 use super::super::run::control_runtime;
+use crate::app::workers::small_rng;
 
 /// Starts one backend for each name, on a thread that lives as long as the process.
 ///
@@ -48,7 +48,7 @@ async fn serve(socket: std::net::TcpListener, name: &'static str) -> std::io::Re
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
         let answer = service_fn(move |_| async move {
-            let pause: u64 = rand::make_rng::<SmallRng>().random_range(500..4000);
+            let pause: u64 = small_rng().random_range(500..4000);
             tokio::time::sleep(Duration::from_micros(pause)).await;
             Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(format!("{name}\n")))))
         });
