@@ -171,7 +171,7 @@ impl Connection {
 
     /// The port as the serving snapshot has it, and that snapshot's access log. A connection whose
     /// port is no longer configured keeps the last one until it ends.
-    pub(crate) fn port(&self) -> (Arc<Port>, AccessLogHandle) {
+    pub(crate) fn port(&self) -> (Arc<Port>, Arc<AccessLogHandle>) {
         self.worker.with_snapshot(|snapshot| {
             let mut port = self.port.borrow_mut();
             if port.generation != snapshot.generation
@@ -179,7 +179,7 @@ impl Connection {
             {
                 *port = Arc::clone(newer);
             }
-            (Arc::clone(&port), snapshot.access_log.clone())
+            (Arc::clone(&port), Arc::clone(&snapshot.access_log))
         })
     }
 }

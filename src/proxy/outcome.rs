@@ -63,7 +63,7 @@ pub(crate) struct Outcome {
 /// What only the access log needs.
 #[derive(Debug)]
 struct Logged {
-    handle: AccessLogHandle,
+    handle: Arc<AccessLogHandle>,
     method: Method,
     uri: Uri,
     version: Version,
@@ -79,7 +79,7 @@ impl Outcome {
     pub(crate) fn begin(
         connection: Rc<Connection>,
         parts: &request::Parts,
-        handle: AccessLogHandle,
+        handle: Arc<AccessLogHandle>,
         generation: u64,
     ) -> Box<Self> {
         let log = handle.log.is_on().then(|| {

@@ -158,17 +158,20 @@ impl Compiler<'_> {
         ))
     }
 
-    fn access_log(&self, written: written::AccessLog) -> Result<AccessLogHandle, CompileError> {
+    fn access_log(
+        &self,
+        written: written::AccessLog,
+    ) -> Result<Arc<AccessLogHandle>, CompileError> {
         let format = match written.format {
             written::AccessLogFormat::Json => access_log::Format::Json,
             written::AccessLogFormat::Ecs => access_log::Format::Ecs,
             written::AccessLogFormat::Combined => access_log::Format::Combined,
             written::AccessLogFormat::Off => {
-                return Ok(AccessLogHandle {
+                return Ok(Arc::new(AccessLogHandle {
                     settings: None,
                     log: AccessLog::off(),
                     kept: None,
-                });
+                }));
             }
         };
         let settings = access_log::Settings {
@@ -181,14 +184,14 @@ impl Compiler<'_> {
         if let Some(earlier) = self.earlier.map(|earlier| &earlier.access_log)
             && earlier.settings.as_ref() == Some(&settings)
         {
-            return Ok(earlier.clone());
+            return Ok(Arc::clone(earlier));
         }
         if !self.open_log {
-            return Ok(AccessLogHandle {
+            return Ok(Arc::new(AccessLogHandle {
                 settings: Some(settings),
                 log: AccessLog::off(),
                 kept: None,
-            });
+            }));
         }
         let path = settings
             .path
@@ -196,14 +199,14 @@ impl Compiler<'_> {
             .map_or_else(|| "stdout".to_owned(), |p| p.display().to_string());
         let (log, guard) = AccessLog::start(settings.clone())
             .map_err(|source| CompileError::AccessLog { path, source })?;
-        Ok(AccessLogHandle {
+        Ok(Arc::new(AccessLogHandle {
             settings: Some(settings),
             kept: Some(Arc::new((
                 access_log::Drops::count(&log, self.registry),
                 guard,
             ))),
             log,
-        })
+        }))
     }
 
     fn ports(

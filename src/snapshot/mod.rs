@@ -37,7 +37,7 @@ pub(crate) struct Snapshot {
     pub(crate) rules: Vec<Arc<Rule>>,
     /// By name, for people and for the next compilation.
     pub(crate) backends: BTreeMap<Box<str>, Arc<Backend>>,
-    pub(crate) access_log: AccessLogHandle,
+    pub(crate) access_log: Arc<AccessLogHandle>,
     pub(crate) drain: DrainSettings,
     pub(crate) admin: AdminSettings,
     /// What was written, defaults filled in; only shown.

@@ -173,8 +173,24 @@ impl Registry {
     }
 
     /// Lets the exporter tidy up; a proxy that is never scraped would otherwise only grow.
+    /// Forgets owners that are gone, too: a weak handle keeps the memory of what it points to.
     pub(crate) fn upkeep(&self) {
         self.inner.handle.run_upkeep();
+        let mut series = self
+            .inner
+            .series
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        series.retain(|weak| weak.strong_count() > 0);
+        drop(series);
+        let mut histograms = self
+            .inner
+            .histograms
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for family in histograms.values_mut() {
+            family.series.retain(|_, weak| weak.strong_count() > 0);
+        }
     }
 }
 
