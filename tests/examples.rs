@@ -1,7 +1,11 @@
 //! Every example under `config/` is right: by `weir check`, by the JSON Schema, and the schema itself
 //! is the one that the binary prints.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test may fail anywhere"
+)]
 
 use std::fs;
 use std::process::Command;
@@ -62,4 +66,56 @@ fn the_schema_accepts_what_is_right_and_refuses_what_is_not() {
     ] {
         assert!(!validator.is_valid(&wrong), "{wrong}");
     }
+}
+
+/// Every `console` line of the README runs in a folder that holds its `yaml` block as `weir.yaml`.
+/// The test command itself is the one exception: this test is a part of it.
+#[test]
+fn the_readme_does_what_it_says() {
+    let readme = fs::read_to_string("README.md").unwrap();
+    let blocks = |language: &str| -> Vec<&str> {
+        let fence = format!("```{language}\n");
+        let opened = readme.split(fence.as_str()).skip(1);
+        opened
+            .map(|rest| rest.split("```").next().unwrap())
+            .collect()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let [yaml] = blocks("yaml")[..] else {
+        panic!("one yaml block is expected")
+    };
+    fs::write(folder.path().join("weir.yaml"), yaml).unwrap();
+    let mut ran = 0;
+    for command in blocks("console").iter().flat_map(|block| block.lines()) {
+        let command = command.strip_prefix("$ ").unwrap();
+        if command == "./.ci/test" {
+            continue;
+        }
+        let arguments = command
+            .strip_prefix("cargo run --release -- ")
+            .or_else(|| command.strip_prefix("weir "));
+        let shell = format!("exec {WEIR} {}", arguments.expect("a command of ours"));
+        let output = Command::new("sh")
+            .args(["-c", &shell])
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{command}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        ran += 1;
+    }
+    let check = Command::new(WEIR)
+        .arg("check")
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert!(
+        check.status.success() && check.stderr.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&check.stderr)
+    );
+    assert_eq!(ran, 2, "the demo and explain");
 }

@@ -4,13 +4,13 @@ use crate::support::backend::{Backend, echo};
 use crate::support::client::{get, request};
 use crate::support::proxy::{Proxy, config};
 
-struct Three {
-    proxy: Proxy,
+pub(crate) struct Three {
+    pub(crate) proxy: Proxy,
     _backends: [Backend; 3],
 }
 
 /// A proxy before `v1`, `v2` and `v3`. A rule is `(matches, rest)`.
-fn three(routes: &str) -> Three {
+pub(crate) fn three(routes: &str) -> Three {
     let backends = [echo("v1"), echo("v2"), echo("v3")];
     let named = [
         ("v1", backends[0].address),
@@ -23,7 +23,7 @@ fn three(routes: &str) -> Three {
     }
 }
 
-fn rules(rules: &[(&str, &str)]) -> String {
+pub(crate) fn rules(rules: &[(&str, &str)]) -> String {
     let rules = rules.iter().map(|(matches, to)| {
         format!("      - matches: [{matches}]\n        backendRefs: [{{ name: {to} }}]\n")
     });
@@ -31,9 +31,9 @@ fn rules(rules: &[(&str, &str)]) -> String {
 }
 
 /// `(method, path, headers, expected backend or status)`.
-type Vector<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str);
+pub(crate) type Vector<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str);
 
-fn verify(three: Three, vectors: &[Vector<'_>]) {
+pub(crate) fn verify(three: Three, vectors: &[Vector<'_>]) {
     let web = three.proxy.addr("web");
     for (method, path, headers, expected) in vectors {
         let response = request(web, method, "example.com", path, headers);
@@ -105,6 +105,19 @@ fn httproute_method_matching() {
     let routes = rules(&[
         ("{ method: POST }", "v1"),
         ("{ method: GET }", "v2"),
+        ("{ path: { value: /path1 }, method: GET }", "v1"),
+        (
+            "{ headers: [{ name: version, value: one }], method: PUT }",
+            "v2",
+        ),
+        (
+            "{ path: { value: /path2 }, headers: [{ name: version, value: two }], method: POST }",
+            "v3",
+        ),
+        (
+            "{ path: { value: /path3 }, method: PATCH }, { path: { value: /path4 }, headers: [{ name: version, value: three }], method: DELETE }",
+            "v1",
+        ),
         ("{ path: { value: /path5 } }", "v1"),
         ("{ method: PATCH }", "v2"),
         ("{ headers: [{ name: version, value: four }] }", "v3"),
@@ -115,7 +128,13 @@ fn httproute_method_matching() {
             ("POST", "/", &[], "v1"),
             ("GET", "/", &[], "v2"),
             ("HEAD", "/", &[], "404"),
+            ("GET", "/path1", &[], "v1"),
+            ("PUT", "/", &[("version", "one")], "v2"),
+            ("POST", "/path2", &[("version", "two")], "v3"),
+            ("PATCH", "/path3", &[], "v1"),
+            ("DELETE", "/path4", &[("version", "three")], "v1"),
             ("PUT", "/", &[], "404"),
+            ("DELETE", "/path4", &[], "404"),
             ("PATCH", "/path5", &[], "v1"),
             ("PATCH", "/", &[("version", "four")], "v2"),
         ],
@@ -128,19 +147,53 @@ fn httproute_query_param_matching() {
         ("{ queryParams: [{ name: animal, value: whale }] }", "v1"),
         ("{ queryParams: [{ name: animal, value: dolphin }] }", "v2"),
         (
-            "{ queryParams: [{ name: animal, value: dolphin }, { name: color, value: blue }] }",
+            "{ queryParams: [{ name: animal, value: dolphin }, { name: color, value: blue }] }, { queryParams: [{ name: ANIMAL, value: Whale }] }",
             "v3",
         ),
+        (
+            "{ path: { value: /path1 }, queryParams: [{ name: animal, value: whale }] }",
+            "v1",
+        ),
+        (
+            "{ headers: [{ name: version, value: one }], queryParams: [{ name: animal, value: whale }] }",
+            "v2",
+        ),
+        (
+            "{ path: { value: /path2 }, headers: [{ name: version, value: two }], queryParams: [{ name: animal, value: whale }] }",
+            "v3",
+        ),
+        (
+            "{ path: { value: /path3 }, queryParams: [{ name: animal, value: shark }] }, { path: { value: /path4 }, headers: [{ name: version, value: three }], queryParams: [{ name: animal, value: kraken }] }",
+            "v1",
+        ),
         ("{ path: { value: /path5 } }", "v1"),
+        ("{ queryParams: [{ name: animal, value: hydra }] }", "v2"),
+        ("{ headers: [{ name: version, value: four }] }", "v3"),
     ]);
     verify(
         three(&routes),
         &[
             ("GET", "/?animal=whale", &[], "v1"),
+            ("GET", "/?animal=dolphin", &[], "v2"),
             ("GET", "/?animal=dolphin&color=blue", &[], "v3"),
+            ("GET", "/?ANIMAL=Whale", &[], "v3"),
+            ("GET", "/?animal=whale&otherparam=irrelevant", &[], "v1"),
             ("GET", "/?animal=dolphin&color=yellow", &[], "v2"),
+            ("GET", "/?color=blue", &[], "404"),
+            ("GET", "/?animal=dog", &[], "404"),
             ("GET", "/?animal=whaledolphin", &[], "404"),
+            ("GET", "/", &[], "404"),
+            ("GET", "/path1?animal=whale", &[], "v1"),
+            ("GET", "/?animal=whale", &[("version", "one")], "v2"),
+            ("GET", "/path2?animal=whale", &[("version", "two")], "v3"),
+            ("GET", "/path3?animal=shark", &[], "v1"),
+            ("GET", "/path4?animal=kraken", &[("version", "three")], "v1"),
+            ("GET", "/?animal=shark", &[], "404"),
+            ("GET", "/path4?animal=kraken", &[], "404"),
             ("GET", "/path5?animal=hydra", &[], "v1"),
+            ("GET", "/?animal=hydra", &[("version", "four")], "v3"),
+            // Of a repeated parameter the first value counts.
+            ("GET", "/?animal=whale&animal=dolphin", &[], "v1"),
         ],
     );
 }

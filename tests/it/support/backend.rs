@@ -3,13 +3,32 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A running backend. Its threads end with the test's process.
 pub(crate) struct Backend {
     pub(crate) address: SocketAddr,
     /// Requests that it has read.
     pub(crate) requests: Arc<AtomicU64>,
+    panicked: Arc<AtomicBool>,
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        let panicked = self.panicked.load(Ordering::SeqCst);
+        assert!(!panicked || std::thread::panicking(), "a backend panicked");
+    }
+}
+
+/// Notes that its thread panics.
+struct Watch(Arc<AtomicBool>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
 }
 
 impl Backend {
@@ -48,17 +67,35 @@ pub(crate) fn echo(name: &'static str) -> Backend {
 pub(crate) fn scripted(
     script: impl Fn(&Seen, &mut TcpStream) -> bool + Send + Sync + 'static,
 ) -> Backend {
+    raw(move |stream, counter| serve(stream, counter, &script))
+}
+
+/// Runs a script for each connection, which does its own reading and counting.
+pub(crate) fn raw(script: impl Fn(TcpStream, &AtomicU64) + Send + Sync + 'static) -> Backend {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let requests = Arc::new(AtomicU64::new(0));
-    let (counter, script): (_, Arc<Script>) = (Arc::clone(&requests), Arc::new(script));
+    let panicked = Arc::new(AtomicBool::new(false));
+    let (counter, flag, script) = (
+        Arc::clone(&requests),
+        Arc::clone(&panicked),
+        Arc::new(script),
+    );
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let (counter, script) = (Arc::clone(&counter), Arc::clone(&script));
-            std::thread::spawn(move || serve(stream, &counter, &*script));
+            let (counter, watch) = (Arc::clone(&counter), Watch(Arc::clone(&flag)));
+            let script = Arc::clone(&script);
+            std::thread::spawn(move || {
+                let _watch = watch;
+                script(stream, &counter);
+            });
         }
     });
-    Backend { address, requests }
+    Backend {
+        address,
+        requests,
+        panicked,
+    }
 }
 
 fn serve(stream: TcpStream, counter: &AtomicU64, script: &Script) {

@@ -28,6 +28,38 @@ impl Response {
     }
 }
 
+impl Response {
+    /// Every value of a field, in order.
+    pub(crate) fn headers(&self, name: &str) -> Vec<&str> {
+        let of = self.headers.iter().filter(|(n, _)| n == name);
+        of.map(|(_, v)| v.as_str()).collect()
+    }
+
+    /// The values of a field of the request that an echoing backend saw, joined with commas.
+    pub(crate) fn seen(&self, name: &str) -> Option<String> {
+        let head = self.body.split("\r\n\r\n").next().unwrap_or_default();
+        let values: Vec<_> = head
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_once(':'))
+            .filter(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, v)| v.trim())
+            .collect();
+        (!values.is_empty()).then(|| values.join(","))
+    }
+
+    /// The target of the request that an echoing backend saw.
+    pub(crate) fn seen_target(&self) -> &str {
+        self.body.split(' ').nth(1).unwrap_or_default()
+    }
+
+    /// The backend that answered, else the status.
+    pub(crate) fn who(&self) -> String {
+        let name = self.header("x-backend");
+        name.map_or_else(|| self.status.to_string(), str::to_owned)
+    }
+}
+
 impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect_timeout(&address, DEADLINE).unwrap();
@@ -42,6 +74,12 @@ impl Client {
         self.stream.get_mut().write_all(bytes.as_bytes()).unwrap();
     }
 
+    /// Sends a request and reads its response.
+    pub(crate) fn ask(&mut self, request: &str) -> Response {
+        self.send(request);
+        self.receive(request.starts_with("HEAD ")).unwrap()
+    }
+
     /// Closes the sending side.
     pub(crate) fn finish(&mut self) {
         self.stream
@@ -50,9 +88,22 @@ impl Client {
             .unwrap();
     }
 
-    /// Whether the other side has closed.
+    /// Bytes that are not text.
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
+        self.stream.get_mut().write_all(bytes).unwrap();
+    }
+
+    /// Sends as long as the other side takes it; `false` when it has closed.
+    pub(crate) fn try_send(&mut self, bytes: &str) -> bool {
+        self.stream.get_mut().write_all(bytes.as_bytes()).is_ok()
+    }
+
+    /// Whether the other side closes. Silence until the deadline is not a close.
     pub(crate) fn is_closed(&mut self) -> bool {
-        matches!(self.stream.read(&mut [0]), Ok(0) | Err(_))
+        match self.stream.read(&mut [0]) {
+            Ok(count) => count == 0,
+            Err(error) => gone(&error),
+        }
     }
 
     /// Raw bytes as they come.
@@ -70,9 +121,11 @@ impl Client {
 
     pub(crate) fn try_receive(&mut self, head_only: bool) -> std::io::Result<Option<Response>> {
         let mut line = String::new();
-        if self.stream.read_line(&mut line).unwrap_or(0) == 0 {
-            return Ok(None);
-        }
+        match self.stream.read_line(&mut line) {
+            Ok(0) => return Ok(None),
+            Err(error) if gone(&error) => return Ok(None),
+            read => read?,
+        };
         let status = line.split(' ').nth(1).unwrap().parse().unwrap();
         let mut response = Response {
             status,
@@ -126,6 +179,12 @@ impl Client {
         response.body = String::from_utf8(body).unwrap();
         Ok(Some(response))
     }
+}
+
+/// Whether the other side has ended the connection, politely or not.
+fn gone(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
+    matches!(error.kind(), ConnectionReset | BrokenPipe)
 }
 
 /// One request on a connection of its own.
