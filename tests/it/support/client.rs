@@ -113,15 +113,6 @@ impl Client {
         bytes
     }
 
-    /// Everything up to the close.
-    pub(crate) fn read_to_close(&mut self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        match self.stream.read_to_end(&mut bytes) {
-            Err(error) if !gone(&error) => panic!("never closed: {error}"),
-            _ => bytes,
-        }
-    }
-
     /// The next response; `None` when the connection ends before one. A body that breaks off is an
     /// error of the test unless it is asked for with [`Client::try_receive`].
     pub(crate) fn receive(&mut self, head_only: bool) -> Option<Response> {
