@@ -29,12 +29,6 @@ impl Response {
 }
 
 impl Response {
-    /// Every value of a field, in order.
-    pub(crate) fn headers(&self, name: &str) -> Vec<&str> {
-        let of = self.headers.iter().filter(|(n, _)| n == name);
-        of.map(|(_, v)| v.as_str()).collect()
-    }
-
     /// The values of a field of the request that an echoing backend saw, joined with commas.
     pub(crate) fn seen(&self, name: &str) -> Option<String> {
         let head = self.body.split("\r\n\r\n").next().unwrap_or_default();
@@ -74,28 +68,12 @@ impl Client {
         self.stream.get_mut().write_all(bytes.as_bytes()).unwrap();
     }
 
-    /// Sends a request and reads its response.
-    pub(crate) fn ask(&mut self, request: &str) -> Response {
-        self.send(request);
-        self.receive(request.starts_with("HEAD ")).unwrap()
-    }
-
     /// Closes the sending side.
     pub(crate) fn finish(&mut self) {
         self.stream
             .get_mut()
             .shutdown(std::net::Shutdown::Write)
             .unwrap();
-    }
-
-    /// Bytes that are not text.
-    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
-        self.stream.get_mut().write_all(bytes).unwrap();
-    }
-
-    /// Sends as long as the other side takes it; `false` when it has closed.
-    pub(crate) fn try_send(&mut self, bytes: &str) -> bool {
-        self.stream.get_mut().write_all(bytes.as_bytes()).is_ok()
     }
 
     /// Whether the other side closes. Silence until the deadline is not a close.

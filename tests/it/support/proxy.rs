@@ -174,12 +174,6 @@ pub(crate) fn with_listener(config: &str, fields: &str) -> String {
     config.replacen(address, &format!("{address}, {fields}"), 1)
 }
 
-/// A configuration whose only rule sends everything to the backend.
-pub(crate) fn all_to(backend: SocketAddr) -> String {
-    let routes = "  - { name: r, rules: [{ name: all, backendRefs: [{ name: v1 }] }] }\n";
-    config(routes, &[("v1", backend)])
-}
-
 /// A configuration with one listener `web`, the given routes and backends by name.
 pub(crate) fn config(routes: &str, backends: &[(&str, SocketAddr)]) -> String {
     let backends: String = backends
