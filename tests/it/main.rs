@@ -8,12 +8,23 @@
 
 mod support;
 
+mod access;
+mod access_log;
 mod admin;
 mod command_line;
+mod drain;
+mod faults;
+mod http2;
+mod keys;
 mod lifecycle;
+mod limits;
 mod matching;
+mod modifiers;
 mod protocol;
 mod redirect;
+mod reload;
 mod routing;
+mod smuggling;
 mod split;
 mod upstream;
+mod websocket;

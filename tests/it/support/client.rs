@@ -29,6 +29,12 @@ impl Response {
 }
 
 impl Response {
+    /// Every value of a field, in order.
+    pub(crate) fn headers(&self, name: &str) -> Vec<&str> {
+        let of = self.headers.iter().filter(|(n, _)| n == name);
+        of.map(|(_, v)| v.as_str()).collect()
+    }
+
     /// The values of a field of the request that an echoing backend saw, joined with commas.
     pub(crate) fn seen(&self, name: &str) -> Option<String> {
         let head = self.body.split("\r\n\r\n").next().unwrap_or_default();
@@ -68,12 +74,23 @@ impl Client {
         self.stream.get_mut().write_all(bytes.as_bytes()).unwrap();
     }
 
+    /// Sends a request and reads its response.
+    pub(crate) fn ask(&mut self, request: &str) -> Response {
+        self.send(request);
+        self.receive(request.starts_with("HEAD ")).unwrap()
+    }
+
     /// Closes the sending side.
     pub(crate) fn finish(&mut self) {
         self.stream
             .get_mut()
             .shutdown(std::net::Shutdown::Write)
             .unwrap();
+    }
+
+    /// Sends as long as the other side takes it; `false` when it has closed.
+    pub(crate) fn try_send(&mut self, bytes: &str) -> bool {
+        self.stream.get_mut().write_all(bytes.as_bytes()).is_ok()
     }
 
     /// Whether the other side closes. Silence until the deadline is not a close.
@@ -89,6 +106,21 @@ impl Client {
         let mut bytes = vec![0; count];
         self.stream.read_exact(&mut bytes).unwrap();
         bytes
+    }
+
+    /// Ends the connection with a reset.
+    pub(crate) fn reset(self) {
+        let socket = socket2::SockRef::from(self.stream.get_ref());
+        socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    }
+
+    /// Everything up to the close.
+    pub(crate) fn read_to_close(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        match self.stream.read_to_end(&mut bytes) {
+            Err(error) if !gone(&error) => panic!("never closed: {error}"),
+            _ => bytes,
+        }
     }
 
     /// The next response; `None` when the connection ends before one. A body that breaks off is an

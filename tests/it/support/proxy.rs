@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use super::client::{self, Response};
 use super::eventually;
@@ -15,7 +16,9 @@ pub(crate) struct Proxy {
     log: Arc<Mutex<Vec<serde_json::Value>>>,
     admin: SocketAddr,
     file: PathBuf,
-    _folder: tempfile::TempDir,
+    /// Standard output, read all the time so that the pipe never fills.
+    out: Option<JoinHandle<String>>,
+    folder: Option<tempfile::TempDir>,
 }
 
 impl Proxy {
@@ -28,6 +31,14 @@ impl Proxy {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("weir.yaml");
         std::fs::write(&file, config).unwrap();
+        let mut proxy = Self::start_path(&file, arguments);
+        proxy.folder = Some(folder);
+        proxy
+    }
+
+    /// Starts with a file or folder that the caller keeps.
+    pub(crate) fn start_path(path: &Path, arguments: &[&str]) -> Self {
+        let file = path.to_owned();
         let mut child = Command::new(env!("CARGO_BIN_EXE_weir"))
             .args(["run", "--admin", "127.0.0.1:0", "--config"])
             .arg(&file)
@@ -47,6 +58,13 @@ impl Proxy {
                 sink.lock().unwrap().push(event);
             }
         });
+        let mut stdout = child.stdout.take().unwrap();
+        let out = std::thread::spawn(move || {
+            let mut text = String::new();
+            // An end is an end, whatever its reason.
+            drop(stdout.read_to_string(&mut text));
+            text
+        });
         let find = |message: &str| {
             let log = log.lock().unwrap();
             let event = log.iter().find(|event| event["message"] == message)?;
@@ -63,7 +81,8 @@ impl Proxy {
             log,
             admin,
             file,
-            _folder: folder,
+            out: Some(out),
+            folder: None,
         };
         eventually("readiness", || {
             (proxy.ask("/ready").status == 200).then_some(())
@@ -137,15 +156,18 @@ impl Proxy {
     /// Waits for the end after a signal; returns the access log.
     pub(crate) fn wait(mut self) -> String {
         let status = eventually("the end of the process", || self.child.try_wait().unwrap());
-        assert!(status.success(), "{status}: {:?}", self.log.lock().unwrap());
-        let mut out = String::new();
-        self.child
-            .stdout
-            .take()
-            .unwrap()
-            .read_to_string(&mut out)
-            .unwrap();
-        out
+        let log = self.program_log();
+        assert!(
+            status.success() && !log.contains("panicked"),
+            "{status}: {log}"
+        );
+        self.out.take().unwrap().join().unwrap()
+    }
+
+    /// Everything in the program log so far, as text.
+    pub(crate) fn program_log(&self) -> String {
+        let log = self.log.lock().unwrap();
+        log.iter().map(|event| format!("{event}\n")).collect()
     }
 
     /// Drains and ends; nothing may have panicked.
@@ -172,6 +194,12 @@ impl Drop for Proxy {
 pub(crate) fn with_listener(config: &str, fields: &str) -> String {
     let address = "address: \"127.0.0.1:0\"";
     config.replacen(address, &format!("{address}, {fields}"), 1)
+}
+
+/// A configuration whose only rule sends everything to the backend.
+pub(crate) fn all_to(backend: SocketAddr) -> String {
+    let routes = "  - { name: r, rules: [{ name: all, backendRefs: [{ name: v1 }] }] }\n";
+    config(routes, &[("v1", backend)])
 }
 
 /// A configuration with one listener `web`, the given routes and backends by name.

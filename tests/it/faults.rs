@@ -1,0 +1,459 @@
+//! Endpoints that break the rules: each fault with its status and reason, and no connection reused.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::support::backend::{Backend, Seen, echo, scripted};
+use crate::support::client::{Client, get, request};
+use crate::support::eventually;
+use crate::support::proxy::{Proxy, all_to, config};
+
+/// Writes what the path names and says whether the connection stays open.
+fn misbehave(seen: &Seen, stream: &mut TcpStream) -> bool {
+    let fine = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    let megabyte = "y".repeat(1 << 20);
+    let fault = seen.head.split(' ').nth(1).unwrap_or_default();
+    let (answer, open) = match fault {
+        "/half-head" => ("HTTP/1.1 200 OK\r\ncontent-le".to_owned(), false),
+        "/status-99" => ("HTTP/1.1 99 No\r\ncontent-length: 0\r\n\r\n".to_owned(), true),
+        "/status-abc" => ("HTTP/1.1 abc No\r\ncontent-length: 0\r\n\r\n".to_owned(), true),
+        "/status-1000" => ("HTTP/1.1 1000 No\r\ncontent-length: 0\r\n\r\n".to_owned(), true),
+        "/version" => ("HTTP/3.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_owned(), true),
+        "/length-differs" => ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nok".to_owned(), true),
+        "/length-signed" => ("HTTP/1.1 200 OK\r\ncontent-length: +2\r\n\r\nok".to_owned(), true),
+        "/nul" => ("HTTP/1.1 200 OK\r\nx: a\0b\r\ncontent-length: 2\r\n\r\nok".to_owned(), true),
+        "/folded" => ("HTTP/1.1 200 OK\r\nx: a\r\n b\r\ncontent-length: 2\r\n\r\nok".to_owned(), true),
+        "/huge-head" => (format!("HTTP/1.1 200 OK\r\nx: {megabyte}\r\ncontent-length: 2\r\n\r\nok"), true),
+        "/unasked-101" => ("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n".to_owned(), true),
+        "/body-short" => ("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello".to_owned(), false),
+        "/chunk-short" => ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n".to_owned(), false),
+        "/chunk-bad" => ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n".to_owned(), true),
+        "/both-lengths" => ("HTTP/1.1 200 OK\r\ncontent-length: 50\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n".to_owned(), true),
+        "/until-close" => ("HTTP/1.1 200 OK\r\n\r\nok".to_owned(), false),
+        "/1xx-few" => ("HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n".repeat(20) + fine, true),
+        "/poison" => (format!("{fine}HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison"), true),
+        "/204" => ("HTTP/1.1 204 No Content\r\n\r\n".to_owned(), true),
+        "/204-body" => ("HTTP/1.1 204 No Content\r\ncontent-length: 6\r\n\r\npoison".to_owned(), true),
+        "/304" => ("HTTP/1.1 304 Not Modified\r\ncontent-length: 6\r\netag: \"1\"\r\n\r\n".to_owned(), true),
+        "/head" if seen.head.starts_with("HEAD") => ("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n".to_owned(), true),
+        "/head-body" => ("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison".to_owned(), true),
+        _ => (fine.to_owned(), true),
+    };
+    // The proxy may close in the middle of what it does not want.
+    stream.write_all(answer.as_bytes()).is_ok() && open
+}
+
+#[test]
+fn invalid_answers_get_502_and_their_connection_is_not_reused() {
+    let backend = scripted(misbehave);
+    let proxy = Proxy::start_with(&all_to(backend.address), &["--workers", "1"]);
+    let mut client = Client::connect(proxy.addr("web"));
+    for (path, reason) in [
+        ("/status-99", "upstream_invalid"),
+        ("/status-abc", "upstream_invalid"),
+        ("/status-1000", "upstream_invalid"),
+        ("/version", "upstream_invalid"),
+        ("/length-differs", "upstream_invalid"),
+        ("/length-signed", "upstream_invalid"),
+        ("/nul", "upstream_invalid"),
+        ("/folded", "upstream_invalid"),
+        ("/huge-head", "upstream_invalid"),
+        ("/half-head", "upstream_reset"),
+        ("/unasked-101", "upgrade_failed"),
+    ] {
+        // On a kept connection to the endpoint, and on a fresh one.
+        for warm in [true, false] {
+            if warm {
+                assert_eq!(
+                    client.ask("GET /fine HTTP/1.1\r\nHost: a\r\n\r\n").body,
+                    "ok"
+                );
+            }
+            let response = client.ask(&format!(
+                "POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
+            ));
+            assert_eq!(response.status, 502, "{path}");
+            let why = response.header("proxy-status").unwrap();
+            assert!(why.contains(reason), "{path}, warm {warm}: {why}");
+        }
+        assert_eq!(
+            client.ask("GET /fine HTTP/1.1\r\nHost: a\r\n\r\n").body,
+            "ok",
+            "after {path}"
+        );
+    }
+    proxy.stop();
+}
+
+/// Whatever follows an answer on a kept connection never becomes somebody's answer.
+#[test]
+fn answers_without_bodies_and_bytes_behind_an_answer() {
+    let backend = scripted(misbehave);
+    let proxy = Proxy::start_with(&all_to(backend.address), &["--workers", "1"]);
+    let mut client = Client::connect(proxy.addr("web"));
+    for (method, path, status) in [
+        ("GET", "/204", 204),
+        ("GET", "/204-body", 204),
+        ("GET", "/304", 304),
+        ("HEAD", "/head", 200),
+        ("HEAD", "/head-body", 200),
+        ("GET", "/poison", 200),
+        ("GET", "/both-lengths", 200),
+        ("GET", "/until-close", 200),
+        ("GET", "/1xx-few", 200),
+    ] {
+        for _ in 0..3 {
+            client.send(&format!("{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+            let mut response = client.receive(method == "HEAD").unwrap();
+            while response.status / 100 == 1 {
+                response = client.receive(method == "HEAD").unwrap();
+            }
+            assert_eq!(response.status, status, "{path}");
+            assert!(
+                matches!(&*response.body, "" | "ok"),
+                "{path}: {}",
+                response.body
+            );
+            let lengths = [
+                response.header("content-length"),
+                response.header("transfer-encoding"),
+            ];
+            assert!(
+                lengths.iter().flatten().count() <= 1,
+                "{path}: {response:?}"
+            );
+            let next = client.ask("GET /fine HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert_eq!(
+                (next.status, next.body.as_str()),
+                (200, "ok"),
+                "after {path}"
+            );
+        }
+    }
+    proxy.stop();
+}
+
+#[test]
+fn cut_bodies_are_cut_for_the_client_too() {
+    let backend = scripted(misbehave);
+    let proxy = Proxy::start(&all_to(backend.address));
+    for path in ["/body-short", "/chunk-short", "/chunk-bad"] {
+        let mut client = Client::connect(proxy.addr("web"));
+        client.send(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert!(client.try_receive(false).is_err(), "{path} looks whole");
+    }
+    eventually("the reasons", || {
+        (proxy.metric(
+            "weir_errors_total",
+            &["reason=\"upstream_reset\"", "backend=\"v1\""],
+        ) > 2.5)
+            .then_some(())
+    });
+    proxy.stop();
+}
+
+/// Informational answers without end use neither memory nor time without bound.
+#[test]
+fn a_storm_of_informational_answers_ends_at_the_attempts_time() {
+    let backend = scripted(|_, stream| {
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(10) {
+            if stream
+                .write_all(b"HTTP/1.1 102 Processing\r\n\r\n")
+                .is_err()
+            {
+                return false;
+            }
+        }
+        false
+    });
+    let routes = "  - { name: r, rules: [{ timeouts: { backendRequest: 500ms }, backendRefs: [{ name: v1 }] }] }\n";
+    let proxy = Proxy::start(&config(routes, &[("v1", backend.address)]));
+    let began = Instant::now();
+    let response = get(proxy.addr("web"), "a", "/", &[]);
+    assert!(matches!(response.status, 502 | 504), "{response:?}");
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    proxy.stop();
+}
+
+/// A listening socket whose queue is full lets no handshake end.
+#[test]
+fn a_blackhole_gets_503_at_the_connect_timeout() {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).unwrap();
+    socket.listen(0).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let mut fill = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        fill.push(stream);
+        assert!(fill.len() < 64, "the queue never fills");
+    }
+    let text = config(
+        "  - { name: r, rules: [{ backendRefs: [{ name: v1 }] }] }\n",
+        &[],
+    ) + &format!(
+        "  - {{ name: v1, connectTimeout: 400ms, endpoints: [{{ address: \"{address}\" }}] }}\n"
+    );
+    let proxy = Proxy::start(&text);
+    let began = Instant::now();
+    let response = get(proxy.addr("web"), "a", "/", &[]);
+    assert_eq!(response.status, 503, "{response:?}");
+    assert!(
+        response
+            .header("proxy-status")
+            .unwrap()
+            .contains("connect_timeout"),
+        "{response:?}"
+    );
+    let took = began.elapsed();
+    assert!(
+        took >= Duration::from_millis(350) && took < Duration::from_secs(3),
+        "{took:?}"
+    );
+    assert_eq!(response.header("retry-after"), Some("1"));
+    proxy.stop();
+}
+
+/// Closes each connection after one answer, without saying so.
+fn closes_after_each_answer() -> Backend {
+    scripted(|_, stream| {
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+            .unwrap();
+        false
+    })
+}
+
+#[test]
+fn an_endpoint_that_closes_after_each_answer_loses_no_get() {
+    let backend = closes_after_each_answer();
+    let proxy = Proxy::start_with(&all_to(backend.address), &["--workers", "1"]);
+    let mut client = Client::connect(proxy.addr("web"));
+    for round in 0..20 {
+        let response = client.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(response.status, 200, "{round}");
+    }
+    assert_eq!(backend.requests(), 20, "each was read once");
+    proxy.stop();
+}
+
+/// A close that the proxy has seen costs no POST. One that crosses a POST on the wire does: nobody can
+/// know how far it got.
+#[test]
+fn an_endpoint_that_has_closed_loses_no_post() {
+    let backend = closes_after_each_answer();
+    let proxy = Proxy::start_with(&all_to(backend.address), &["--workers", "1"]);
+    let mut client = Client::connect(proxy.addr("web"));
+    for round in 0..20 {
+        let response = client.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
+        assert_eq!(response.status, 200, "{round}");
+        eventually("the close", || {
+            (proxy.metric("weir_upstream_connections", &["backend=\"v1\""]) < 0.5).then_some(())
+        });
+    }
+    assert_eq!(backend.requests(), 20, "each was read once");
+    proxy.stop();
+}
+
+/// However the race ends, no POST is read twice.
+#[test]
+fn a_post_in_the_race_is_read_at_most_once() {
+    let backend = closes_after_each_answer();
+    let proxy = Proxy::start_with(&all_to(backend.address), &["--workers", "1"]);
+    let mut client = Client::connect(proxy.addr("web"));
+    let mut served = 0;
+    for _ in 0..100 {
+        let response = client.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
+        assert!(matches!(response.status, 200 | 502), "{response:?}");
+        served += u64::from(response.status == 200);
+    }
+    println!("{} of 100 POSTs crossed a close", 100 - served);
+    assert_eq!(backend.requests(), served, "what was read was answered");
+    proxy.stop();
+}
+
+/// The second request of a connection is read and the connection reset: GET and PUT go again, exactly
+/// once; a POST that was sent does not.
+#[test]
+fn what_was_sent_goes_again_only_where_that_is_harmless() {
+    let backend = scripted(|seen, stream| {
+        // Everything else is read, and the connection ends.
+        seen.head.contains("/warm")
+            && stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+                .is_ok()
+    });
+    let proxy = Proxy::start_with(&all_to(backend.address), &["--workers", "1"]);
+    let web = proxy.addr("web");
+    for (method, tries) in [
+        ("GET", 2),
+        ("HEAD", 2),
+        ("OPTIONS", 2),
+        ("DELETE", 2),
+        ("POST", 1),
+        ("PATCH", 1),
+        ("PROPFIND", 1),
+    ] {
+        assert_eq!(get(web, "a", "/warm", &[]).status, 200);
+        let before = backend.requests();
+        let response = request(web, method, "a", "/", &[("content-length", "0")]);
+        assert_eq!(
+            (response.status, backend.requests() - before),
+            (502, tries),
+            "{method}"
+        );
+    }
+    // A body that was sent is gone.
+    assert_eq!(get(web, "a", "/warm", &[]).status, 200);
+    let before = backend.requests();
+    let mut client = Client::connect(web);
+    let put = client.ask("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
+    assert_eq!((put.status, backend.requests() - before), (502, 1));
+    proxy.stop();
+}
+
+/// A fresh connection that breaks is no stale one: nothing goes again.
+#[test]
+fn a_reset_on_a_fresh_connection_is_not_repeated() {
+    let backend = scripted(|_, _| false);
+    let proxy = Proxy::start(&all_to(backend.address));
+    assert_eq!(get(proxy.addr("web"), "a", "/", &[]).status, 502);
+    assert_eq!(backend.requests(), 1);
+    proxy.stop();
+}
+
+/// Reads a head, answers 403 and leaves the body where it is; then reads until the proxy closes.
+fn answers_early() -> Backend {
+    crate::support::backend::raw(|mut stream, counter| {
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") {
+            if stream.read(&mut byte).unwrap_or(0) == 0 {
+                return;
+            }
+            head.push(byte[0]);
+        }
+        counter.fetch_add(1, Ordering::SeqCst);
+        stream
+            .write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno")
+            .unwrap();
+        drop(stream.read_to_end(&mut Vec::new()));
+    })
+}
+
+/// The answer comes while the upload is going on: it is delivered, and the endpoint's connection is
+/// not used for the next request, which would begin inside the body.
+#[test]
+fn an_early_answer_is_delivered() {
+    let backend = answers_early();
+    let proxy = Proxy::start_with(&all_to(backend.address), &["--workers", "1"]);
+    let web = proxy.addr("web");
+    for _ in 0..2 {
+        let mut client = Client::connect(web);
+        client.send("POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000\r\n\r\nstart");
+        let response = client.receive(false).unwrap();
+        assert_eq!((response.status, response.body.as_str()), (403, "no"));
+    }
+    assert_eq!(get(web, "a", "/next", &[]).status, 403);
+    assert_eq!(backend.requests(), 3, "one head for each request");
+    proxy.stop();
+}
+
+#[test]
+fn expectations_are_answered_early_or_late() {
+    let backend = crate::support::backend::raw(|mut stream, counter| {
+        let mut bytes = [0; 4096];
+        let count = stream.read(&mut bytes).unwrap_or(0);
+        let head = String::from_utf8_lossy(&bytes[..count]).into_owned();
+        counter.fetch_add(1, Ordering::SeqCst);
+        assert!(
+            count == 0 || head.contains("expect: 100-continue"),
+            "{head}"
+        );
+        drop(stream.write_all(
+            b"HTTP/1.1 417 Expectation Failed\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+        ));
+    });
+    let proxy = Proxy::start(&all_to(backend.address));
+    let mut client = Client::connect(proxy.addr("web"));
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+    let mut response = client.receive(false).unwrap();
+    if response.status == 100 {
+        client.try_send("hello");
+        response = client.receive(false).unwrap();
+    }
+    assert_eq!(response.status, 417);
+    proxy.stop();
+    // An HTTP/1.0 client gets no 1xx (RFC 9110, 15.2).
+    let backend = echo("v1");
+    let proxy = Proxy::start(&all_to(backend.address));
+    let mut client = Client::connect(proxy.addr("web"));
+    let old = client.ask(
+        "POST / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello",
+    );
+    assert_eq!(old.status, 200);
+    proxy.stop();
+}
+
+/// No chunks for HTTP/1.0, and the connection ends unless it was asked to stay.
+#[test]
+fn http_1_0_clients() {
+    let backend = scripted(|_, stream| {
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")
+            .is_ok()
+    });
+    let proxy = Proxy::start(&all_to(backend.address));
+    for host in ["Host: a\r\n", ""] {
+        let mut client = Client::connect(proxy.addr("web"));
+        let response = client.ask(&format!("GET / HTTP/1.0\r\n{host}\r\n"));
+        assert_eq!(
+            (response.status, response.body.as_str()),
+            (200, "ok"),
+            "{host:?}"
+        );
+        assert_eq!(response.header("transfer-encoding"), None);
+        assert!(client.is_closed());
+    }
+    proxy.stop();
+}
+
+/// The less busy of two: with one endpoint stuck, nearly everything goes to the other.
+#[test]
+fn least_request_avoids_the_stuck_endpoint() {
+    let stuck = scripted(|_, _| {
+        std::thread::park_timeout(Duration::from_secs(3));
+        false
+    });
+    let quick = echo("quick");
+    let text = config(
+        "  - { name: r, rules: [{ timeouts: { request: 2s }, backendRefs: [{ name: v1 }] }] }\n",
+        &[],
+    ) + &format!(
+        "  - {{ name: v1, loadBalancing: {{ policy: leastRequest }}, endpoints: [{{ address: \"{}\" }}, {{ address: \"{}\" }}] }}\n",
+        stuck.address, quick.address
+    );
+    let proxy = Proxy::start(&text);
+    let web = proxy.addr("web");
+    // Until one request hangs there, both are equally busy.
+    let mut hanging = Vec::new();
+    while stuck.requests() == 0 {
+        assert!(hanging.len() < 64, "never chosen");
+        let mut client = Client::connect(web);
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        hanging.push(client);
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+    for _ in 0..50 {
+        assert_eq!(get(web, "a", "/", &[]).who(), "quick");
+    }
+    assert!(stuck.requests() < 3, "{}", stuck.requests());
+    proxy.stop();
+}

@@ -1,0 +1,269 @@
+//! What a listener and a backend allow, and how they say no.
+
+use std::io::Write;
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
+
+use crate::support::backend::{Backend, echo, scripted};
+use crate::support::client::{Client, get};
+use crate::support::eventually;
+use crate::support::proxy::{Proxy, all_to, config, with_listener};
+
+/// Answers when the barrier opens, so that a request stays in flight as long as a test wants.
+fn held(parties: usize) -> (Backend, Arc<Barrier>) {
+    let barrier = Arc::new(Barrier::new(parties));
+    let gate = Arc::clone(&barrier);
+    let backend = scripted(move |seen, stream| {
+        if seen.head.contains("/held") {
+            gate.wait();
+        }
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+            .is_ok()
+    });
+    (backend, barrier)
+}
+
+/// Exactly at the bound is fine; one more is refused, counted and closes the connection.
+#[test]
+fn heads_at_and_over_their_bounds() {
+    let backend = echo("v1");
+    let proxy = Proxy::start(&with_listener(
+        &all_to(backend.address),
+        "limits: { headerBytes: 8KiB, headerCount: 20, targetBytes: 1KiB }",
+    ));
+    let web = proxy.addr("web");
+    let count = |n: usize| {
+        format!(
+            "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n",
+            "x: y\r\n".repeat(n - 1)
+        )
+    };
+    let target = |n: usize| format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(n - 1));
+    let value = |n: usize| format!("GET / HTTP/1.1\r\nHost: a\r\nx: {}\r\n\r\n", "y".repeat(n));
+    for (request, expected) in [
+        (count(20), 200),
+        (count(21), 431),
+        (target(1024), 200),
+        (target(1025), 414),
+        (value(7 * 1024), 200),
+        (value(8 * 1024), 431),
+        (value(64 * 1024), 431),
+    ] {
+        let mut client = Client::connect(web);
+        // A proxy that has seen enough may close before it has everything.
+        client.try_send(&request);
+        let status = client.receive(false).map_or(0, |response| response.status);
+        let start = &request[..request.len().min(40)];
+        assert_eq!(status, expected, "{} bytes: {start:?}", request.len());
+        if expected != 200 {
+            assert!(client.is_closed(), "open after {start:?}");
+        }
+    }
+    proxy.stop();
+}
+
+#[test]
+fn bodies_at_and_over_their_bound() {
+    let backend = echo("v1");
+    let proxy = Proxy::start(&with_listener(
+        &all_to(backend.address),
+        "limits: { bodyBytes: 1KiB }",
+    ));
+    let web = proxy.addr("web");
+    let sized = |n: usize| {
+        format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {n}\r\n\r\n{}",
+            "z".repeat(n)
+        )
+    };
+    let chunked = |n: usize| {
+        let chunk = format!("100\r\n{}\r\n", "z".repeat(256));
+        format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n",
+            chunk.repeat(n / 256)
+        )
+    };
+    for (request, expected) in [
+        (sized(1024), 200),
+        (sized(1025), 413),
+        (chunked(1024), 200),
+        (chunked(1280), 413),
+    ] {
+        let mut client = Client::connect(web);
+        client.try_send(&request);
+        assert_eq!(client.receive(false).unwrap().status, expected);
+        assert!(expected == 200 || client.is_closed());
+    }
+    assert_eq!(
+        backend.requests(),
+        2,
+        "what is too large never becomes a whole request"
+    );
+    eventually("the reason", || {
+        (proxy.metric("weir_errors_total", &["reason=\"too_large\""]) > 1.5).then_some(())
+    });
+    proxy.stop();
+}
+
+/// The sweep looks four times a second, so a deadline is exact to a quarter.
+#[test]
+fn slow_clients_are_cut_at_their_deadlines() {
+    let backend = echo("v1");
+    let proxy = Proxy::start(&with_listener(
+        &all_to(backend.address),
+        "timeouts: { header: 500ms, idle: 500ms, body: 500ms }",
+    ));
+    let web = proxy.addr("web");
+    let cut = |first: &str, expected: &[u16]| {
+        let mut client = Client::connect(web);
+        let began = Instant::now();
+        client.send(first);
+        let mut statuses = Vec::new();
+        while let Some(response) = client.receive(false) {
+            statuses.push(response.status);
+        }
+        let took = began.elapsed();
+        assert_eq!(statuses, expected, "{first:?}");
+        assert!(
+            took >= Duration::from_millis(400) && took < Duration::from_secs(5),
+            "{took:?} for {first:?}"
+        );
+    };
+    cut("", &[]);
+    cut("G", &[]);
+    cut("GET / HTTP/1.1\r\nHost: a\r\n", &[]);
+    cut("GET / HTTP/1.1\r\nHost: a\r\n\r\n", &[200]);
+    cut("GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HT", &[200]);
+    cut(
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab",
+        &[408],
+    );
+    cut(
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+        &[408],
+    );
+    assert!(proxy.metric("weir_errors_total", &["reason=\"body_timeout\""]) > 1.5);
+    proxy.stop();
+}
+
+/// Bytes that come one by one, each well before the next deadline, do not extend that of the head.
+#[test]
+fn a_dripping_head_is_cut_too() {
+    let backend = echo("v1");
+    let proxy = Proxy::start(&with_listener(
+        &all_to(backend.address),
+        "timeouts: { header: 500ms }",
+    ));
+    let mut client = Client::connect(proxy.addr("web"));
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nX: ");
+    let began = Instant::now();
+    while client.try_send("y") && began.elapsed() < Duration::from_secs(10) {
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    proxy.stop();
+}
+
+#[test]
+fn requests_over_the_listeners_limit_get_503_at_once() {
+    let (backend, gate) = held(3);
+    let proxy = Proxy::start(&with_listener(
+        &all_to(backend.address),
+        "limits: { requests: 2 }",
+    ));
+    let web = proxy.addr("web");
+    let mut clients: Vec<_> = (0..2).map(|_| Client::connect(web)).collect();
+    for client in &mut clients {
+        client.send("GET /held HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    eventually("both in flight", || (backend.requests() == 2).then_some(()));
+    let refused = get(web, "a", "/", &[]);
+    assert_eq!(
+        (refused.status, refused.header("retry-after")),
+        (503, Some("1")),
+        "{refused:?}"
+    );
+    assert!(
+        refused
+            .header("proxy-status")
+            .unwrap()
+            .contains("overloaded")
+    );
+    gate.wait();
+    for client in &mut clients {
+        assert_eq!(client.receive(false).unwrap().status, 200);
+    }
+    eventually("a free place", || {
+        (get(web, "a", "/", &[]).status == 200).then_some(())
+    });
+    proxy.stop();
+}
+
+#[test]
+fn requests_and_connections_over_a_backends_limit() {
+    for (limit, word) in [
+        ("requests: 1", "requests"),
+        ("connections: 1", "connections"),
+    ] {
+        let (backend, gate) = held(2);
+        let text = config(
+            "  - { name: r, rules: [{ backendRefs: [{ name: v1 }] }] }\n",
+            &[],
+        ) + &format!(
+            "  - {{ name: v1, limits: {{ {limit} }}, endpoints: [{{ address: \"{}\" }}] }}\n",
+            backend.address
+        );
+        let proxy = Proxy::start(&text);
+        let web = proxy.addr("web");
+        let mut client = Client::connect(web);
+        client.send("GET /held HTTP/1.1\r\nHost: a\r\n\r\n");
+        eventually("one in flight", || (backend.requests() == 1).then_some(()));
+        let refused = get(web, "a", "/", &[]);
+        assert_eq!(refused.status, 503, "{word}");
+        assert!(
+            refused
+                .header("proxy-status")
+                .unwrap()
+                .contains("limit_exceeded"),
+            "{refused:?}"
+        );
+        gate.wait();
+        assert_eq!(client.receive(false).unwrap().status, 200);
+        assert!(
+            proxy.metric(
+                "weir_errors_total",
+                &["reason=\"limit_exceeded\"", "backend=\"v1\""]
+            ) > 0.5
+        );
+        proxy.stop();
+    }
+}
+
+/// More connections than allowed wait in the kernel's queue and are served when one has gone.
+#[test]
+fn connections_over_the_limit_wait() {
+    let backend = echo("v1");
+    let text = with_listener(&all_to(backend.address), "limits: { connections: 2 }");
+    let proxy = Proxy::start_with(&text, &["--workers", "1"]);
+    let web = proxy.addr("web");
+    let mut open: Vec<_> = (0..2).map(|_| Client::connect(web)).collect();
+    for client in &mut open {
+        assert_eq!(client.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status, 200);
+    }
+    let mut waiting = Client::connect(web);
+    waiting.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(open[0].ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status, 200);
+    assert_eq!(
+        backend.requests(),
+        3,
+        "the third connection is not served yet"
+    );
+    drop(open.pop());
+    assert_eq!(waiting.receive(false).unwrap().status, 200);
+    proxy.stop();
+}
