@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::State;
 use crate::drain::Phase;
-use crate::snapshot::rule::{KeySource, OnUnavailable, Rule};
+use crate::snapshot::rule::{OnUnavailable, Rule};
 use crate::telemetry::process::resident_bytes;
 use crate::upstream::backend::{Policy, Protocol};
 
@@ -160,12 +160,7 @@ fn rule_view(rule: &Rule) -> RuleView {
     RuleView {
         route: rule.route.to_string(),
         rule: rule.name.to_string(),
-        key: rule.sticky.as_ref().map(|sticky| match &sticky.source {
-            KeySource::Cookie(cookie) => format!("cookie {}", cookie.name),
-            KeySource::Header(name) => format!("header {name}"),
-            KeySource::QueryParam(name) => format!("queryParam {name}"),
-            KeySource::ClientAddress => "clientAddress".to_owned(),
-        }),
+        key: rule.sticky.as_ref().map(|sticky| sticky.source.to_string()),
         on_unavailable: match rule.on_unavailable {
             OnUnavailable::Shift => "shift",
             OnUnavailable::Error => "error",

@@ -21,12 +21,15 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// # Errors
 /// When nobody answers there, or not in time.
 pub(super) fn get(admin: SocketAddr, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
-    control_runtime()?.block_on(async {
-        match tokio::time::timeout(TIMEOUT, exchange(admin, path)).await {
-            Ok(result) => result,
-            Err(_) => bail!("no answer from {admin} within {TIMEOUT:?}"),
-        }
-    })
+    control_runtime()?.block_on(ask(admin, path))
+}
+
+/// The same, from within a local runtime.
+pub(super) async fn ask(admin: SocketAddr, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
+    match tokio::time::timeout(TIMEOUT, exchange(admin, path)).await {
+        Ok(result) => result,
+        Err(_) => bail!("no answer from {admin} within {TIMEOUT:?}"),
+    }
 }
 
 async fn exchange(admin: SocketAddr, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {

@@ -163,10 +163,10 @@ fn show(
 }
 
 /// Prints a value as the user wants it.
-pub(super) fn print(
+pub(super) fn print<T: std::fmt::Display>(
     value: &Value,
     output: Output,
-    table: impl Fn(&Value) -> Table,
+    table: impl Fn(&Value) -> T,
 ) -> Result<(), Failure> {
     match output {
         Output::Table => anstream::println!("{}", table(value)),

@@ -23,7 +23,7 @@ use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::headers::{self, Hop, X_REQUEST_ID};
 use crate::http::serve::Control;
 use crate::http::{grpc, upgrade};
-use crate::route::{MatchedPath, RedirectSource, RequestView};
+use crate::route::{MatchedPath, Redirect, RedirectSource, RequestView};
 use crate::snapshot::filters::Answer;
 use crate::snapshot::port::{Listener, Port};
 use crate::snapshot::rule::{Asking, Choice, KeySource, NoChoice, Rule};
@@ -196,6 +196,29 @@ fn admit(
     outcome: &mut Outcome,
     target: &Target,
 ) -> Result<std::net::IpAddr, ProxyError> {
+    let client = believe(listener, parts, connection.peer.ip())?;
+    let request_id = match parts.headers.get(X_REQUEST_ID) {
+        Some(id) => id.clone(),
+        None => {
+            let id = request_id(connection);
+            parts.headers.insert(X_REQUEST_ID, id.clone());
+            id
+        }
+    };
+    outcome.identified(&target.authority, &request_id, client);
+    Ok(client)
+}
+
+/// Removes what this peer may not say; the address of the client. `explain` asks it too, as it does
+/// [`find`] and [`location`].
+///
+/// # Errors
+/// When the head alone says that the request is not served.
+pub(crate) fn believe(
+    listener: &Listener,
+    parts: &mut request::Parts,
+    peer: std::net::IpAddr,
+) -> Result<std::net::IpAddr, ProxyError> {
     let length = parts
         .headers
         .get(CONTENT_LENGTH)
@@ -206,20 +229,10 @@ fn admit(
     if headers::is_loop(&parts.headers) {
         return Err(ProxyError::Loop);
     }
-    let peer = connection.peer.ip();
     let client = headers::client_address(&parts.headers, peer, &listener.trusted);
     if !headers::is_trusted(peer, &listener.trusted) {
         headers::strip_forged(&mut parts.headers);
     }
-    let request_id = match parts.headers.get(X_REQUEST_ID) {
-        Some(id) => id.clone(),
-        None => {
-            let id = request_id(connection);
-            parts.headers.insert(X_REQUEST_ID, id.clone());
-            id
-        }
-    };
-    outcome.identified(&target.authority, &request_id, client);
     Ok(client)
 }
 
@@ -235,7 +248,11 @@ fn request_id(connection: &Connection) -> HeaderValue {
     HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
-fn find(
+/// The rule for a request, and how its path matched.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn find(
     listener: &Listener,
     target: &Target,
     parts: &request::Parts,
@@ -299,14 +316,7 @@ fn immediate(
 ) -> Result<Response<ResponseBody>, ProxyError> {
     match answer {
         Answer::Redirect(redirect) => {
-            let location = redirect.location(&RedirectSource {
-                scheme: "http",
-                host: target.host(),
-                listener_port: listener.advertised_port,
-                path: parts.uri.path(),
-                query: parts.uri.query(),
-                matched,
-            });
+            let location = location(redirect, listener, target, parts, matched);
             let mut response = Response::new(ResponseBody::empty());
             *response.status_mut() = redirect.status;
             let location = HeaderValue::try_from(location).map_err(|_| ProxyError::Fields)?;
@@ -325,6 +335,24 @@ fn immediate(
             Ok(response)
         }
     }
+}
+
+/// Where a redirect sends the client.
+pub(crate) fn location(
+    redirect: &Redirect,
+    listener: &Listener,
+    target: &Target,
+    parts: &request::Parts,
+    matched: MatchedPath,
+) -> String {
+    redirect.location(&RedirectSource {
+        scheme: "http",
+        host: target.host(),
+        listener_port: listener.advertised_port,
+        path: parts.uri.path(),
+        query: parts.uri.query(),
+        matched,
+    })
 }
 
 /// Brings the head into the form that the next hop gets. Removal comes first, so that no `Connection`

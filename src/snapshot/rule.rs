@@ -253,7 +253,8 @@ impl Rule {
 }
 
 impl KeySource {
-    fn read(&self, asking: &Asking<'_>) -> Option<Vec<u8>> {
+    /// The key of a request, if it has one.
+    pub(crate) fn read(&self, asking: &Asking<'_>) -> Option<Vec<u8>> {
         let found = match self {
             Self::Cookie(key) => cookie(asking.headers, &key.name).map(<[u8]>::to_vec),
             Self::Header(name) => asking
@@ -279,6 +280,17 @@ impl KeySource {
                 Some(format!("{:016x}{:016x}", rng.next_u64(), rng.next_u64()))
             }
             Self::Cookie(_) | Self::Header(_) | Self::QueryParam(_) | Self::ClientAddress => None,
+        }
+    }
+}
+
+impl std::fmt::Display for KeySource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cookie(cookie) => write!(f, "cookie {}", cookie.name),
+            Self::Header(name) => write!(f, "header {name}"),
+            Self::QueryParam(name) => write!(f, "queryParam {name}"),
+            Self::ClientAddress => f.write_str("clientAddress"),
         }
     }
 }

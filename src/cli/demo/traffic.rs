@@ -1,12 +1,12 @@
 //! The built-in traffic of the demo: an open loop over a few kept-alive connections.
 //!
-//! Owns what a client sees. Must not know the proxy's inside.
+//! Owns what a client sees, in bounded memory. Must not know the proxy's inside.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::time::Duration;
 
+use anyhow::Context;
 use bytes::Bytes;
 use http::{Request, StatusCode, header::HOST};
 use http_body_util::{BodyExt, Empty};
@@ -17,9 +17,13 @@ use tokio::time::Instant;
 use super::super::run::control_runtime;
 use crate::drain::{Phase, Watch};
 
-const CONNECTIONS: usize = 16;
+/// Connections for each 100 requests a second, at least and at most.
+const CONNECTIONS: (u32, u32) = (4, 256);
 /// Longest wait for one answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Width and number of the latencies' buckets: 0.1 ms up to 1 s.
+const BUCKET: Duration = Duration::from_micros(100);
+const BUCKETS: usize = 10_000;
 
 /// What is sent.
 #[derive(Debug)]
@@ -35,25 +39,78 @@ pub(super) struct Plan {
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     /// Of each backend's answers.
-    pub(super) latencies: [Vec<Duration>; 2],
+    pub(super) answers: [Latencies; 2],
     pub(super) failed: u64,
+    /// Why the first one failed.
+    pub(super) failure: Option<String>,
 }
 
 impl Seen {
     pub(super) fn answered(&self) -> u64 {
-        self.latencies.iter().map(|of| of.len() as u64).sum()
+        self.answers.iter().map(Latencies::count).sum()
     }
 }
 
-/// Sends until the plan is done or the proxy stops; calls `look` once a second.
-pub(super) fn run(plan: &Plan, watch: &Watch, look: impl Fn(&Seen)) -> anyhow::Result<Seen> {
+/// How long answers took: a histogram, so that a demo may run for days.
+#[derive(Debug)]
+pub(super) struct Latencies {
+    count: u64,
+    /// One bucket more than there are, for all that took longer.
+    buckets: Vec<u64>,
+}
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self {
+            count: 0,
+            buckets: vec![0; BUCKETS + 1],
+        }
+    }
+}
+
+impl Latencies {
+    pub(super) fn record(&mut self, took: Duration) {
+        let bucket = took.as_micros() / BUCKET.as_micros();
+        self.buckets[usize::try_from(bucket).unwrap_or(BUCKETS).min(BUCKETS)] += 1;
+        self.count += 1;
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The bound below which the part `q` of the answers was; `None` without answers, and for what
+    /// took longer than the histogram reaches.
+    pub(super) fn quantile(&self, q: f64) -> Option<Duration> {
+        let rank = ((q * self.count as f64).ceil() as u64).max(1);
+        let mut passed = 0;
+        let bucket = self.buckets.iter().position(|count| {
+            passed += count;
+            passed >= rank
+        })?;
+        let upper = u32::try_from(bucket + 1).ok()?;
+        (bucket < BUCKETS).then(|| BUCKET * upper)
+    }
+}
+
+/// Sends until the plan is done or the proxy stops; calls `look` every `pause`.
+///
+/// # Errors
+/// When there is no runtime to be had.
+pub(super) fn run(
+    plan: &Plan,
+    watch: &Watch,
+    pause: Duration,
+    mut look: impl FnMut(&Seen),
+) -> anyhow::Result<Seen> {
     control_runtime()?.block_on(async {
         let seen = RefCell::new(Seen::default());
-        let next = Rc::new(Cell::new(0));
+        let next = Cell::new(0);
         let began = Instant::now();
-        let senders = (0..CONNECTIONS).map(|_| send(plan, watch, &next, &seen, began));
+        let connections = (plan.rps / 100).clamp(CONNECTIONS.0, CONNECTIONS.1);
+        let senders = (0..connections).map(|_| send(plan, watch, &next, &seen, began));
         let mut all = Box::pin(join_all(senders.map(Box::pin).collect()));
-        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        let mut tick = tokio::time::interval(pause);
         tick.tick().await;
         loop {
             tokio::select! {
@@ -82,44 +139,46 @@ async fn join_all<F: Future<Output = ()> + Unpin>(mut futures: Vec<F>) {
 
 async fn send(plan: &Plan, watch: &Watch, next: &Cell<u64>, seen: &RefCell<Seen>, began: Instant) {
     let mut connection = None;
-    while watch.phase() == Phase::Serving {
+    let mut stopping = watch.clone();
+    loop {
         let number = next.get();
         if plan.requests.is_some_and(|most| number >= most) {
             return;
         }
         next.set(number + 1);
-        tokio::time::sleep_until(
-            began + Duration::from_secs_f64(number as f64 / f64::from(plan.rps)),
-        )
-        .await;
-        let sent = Instant::now();
-        let answer = tokio::time::timeout(TIMEOUT, exchange(plan.proxy, &mut connection)).await;
+        let due = began + Duration::from_secs_f64(number as f64 / f64::from(plan.rps));
+        // A request that finds all connections busy has waited since it was due; one that waits for
+        // its time begins when the timer, which is a millisecond coarse, has woken.
+        let waits = due > Instant::now();
+        tokio::select! {
+            biased;
+            () = stopping.reached(Phase::LameDuck) => return,
+            () = tokio::time::sleep_until(due), if waits => {}
+            () = std::future::ready(()), if !waits => {}
+        }
+        let sent = if waits { Instant::now() } else { due };
+        let answer = tokio::time::timeout(TIMEOUT, exchange(plan, &mut connection)).await;
         let mut seen = seen.borrow_mut();
-        let backend = match answer {
-            Ok(Ok(body)) => plan
-                .names
-                .iter()
-                .position(|name| *body.trim_ascii() == *name.as_bytes()),
-            Ok(Err(_)) | Err(_) => {
+        match answer.context("no answer in time").flatten() {
+            Ok(index) => seen.answers[index].record(sent.elapsed()),
+            Err(error) => {
                 connection = None;
-                None
+                seen.failed += 1;
+                seen.failure.get_or_insert_with(|| format!("{error:#}"));
             }
-        };
-        match backend {
-            Some(index) => seen.latencies[index].push(sent.elapsed()),
-            None if watch.phase() == Phase::Serving => seen.failed += 1,
-            None => {}
         }
     }
 }
 
+/// One request; the number of the backend that has answered.
 async fn exchange(
-    proxy: SocketAddr,
+    plan: &Plan,
     kept: &mut Option<SendRequest<Empty<Bytes>>>,
-) -> anyhow::Result<Bytes> {
+) -> anyhow::Result<usize> {
+    let proxy = plan.proxy;
     let sender = match kept {
-        Some(sender) => sender,
-        None => {
+        Some(sender) if !sender.is_closed() => sender,
+        _ => {
             let stream = tokio::net::TcpStream::connect(proxy).await?;
             stream.set_nodelay(true)?;
             let (sender, connection) =
@@ -135,10 +194,44 @@ async fn exchange(
         .header(HOST, proxy.to_string())
         .body(Empty::new())?;
     let response = sender.send_request(request).await?;
-    anyhow::ensure!(
-        response.status() == StatusCode::OK,
-        "status {}",
-        response.status()
-    );
-    Ok(response.into_body().collect().await?.to_bytes())
+    let status = response.status();
+    anyhow::ensure!(status == StatusCode::OK, "status {status}");
+    let body = response.into_body().collect().await?.to_bytes();
+    let name = body.trim_ascii();
+    plan.names
+        .iter()
+        .position(|known| known.as_bytes() == name)
+        .with_context(|| format!("the answer is no backend's: {body:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_upper_bounds_of_buckets() {
+        let mut latencies = Latencies::default();
+        assert_eq!(latencies.quantile(0.5), None);
+        for ms in 1..=100 {
+            latencies.record(Duration::from_millis(ms) - Duration::from_micros(1));
+        }
+        assert_eq!(latencies.count(), 100);
+        for (q, ms) in [(0.0, 1), (0.5, 50), (0.99, 99), (1.0, 100)] {
+            assert_eq!(
+                latencies.quantile(q),
+                Some(Duration::from_millis(ms)),
+                "{q}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_takes_longer_than_the_buckets_reach_is_counted_too() {
+        let mut latencies = Latencies::default();
+        latencies.record(Duration::from_millis(2));
+        latencies.record(Duration::from_secs(3600));
+        assert_eq!(latencies.count(), 2);
+        assert_eq!(latencies.quantile(0.5), Some(Duration::from_micros(2100)));
+        assert_eq!(latencies.quantile(0.99), None);
+    }
 }
