@@ -1,0 +1,124 @@
+//! The versions of a service: endpoints, protocol, balancing, limits.
+//!
+//! Owns these objects of the file and their defaults. Must not know how they are read or compiled.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::values::{Duration, EndpointAddress, Name};
+
+/// One version of a service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Backend {
+    /// Name that backendRefs, logs and metrics use.
+    pub name: Name,
+    /// Its addresses. Empty: the backend is known and has no endpoint, which answers 503.
+    #[serde(default)]
+    pub endpoints: Vec<Endpoint>,
+    /// The HTTP version spoken to the endpoints.
+    #[serde(default)]
+    pub protocol: BackendProtocol,
+    /// How a request's endpoint is chosen.
+    #[serde(default)]
+    pub load_balancing: LoadBalancing,
+    /// Bounds on what goes to this backend at once.
+    #[serde(default)]
+    pub limits: BackendLimits,
+    /// The connections kept for later requests.
+    #[serde(default)]
+    pub pool: Pool,
+    /// How long connecting may take.
+    #[serde(default = "one_second")]
+    pub connect_timeout: Duration,
+    /// Labels for people; shown by the admin API, used by nothing.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+fn one_second() -> Duration {
+    Duration::from_secs(1)
+}
+
+/// One address of a backend.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Endpoint {
+    /// Address and port. A name is looked up once, when the configuration is loaded.
+    pub address: EndpointAddress,
+}
+
+/// The HTTP version spoken to a backend without TLS.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum BackendProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    H2c,
+}
+
+/// How a request's endpoint is chosen.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct LoadBalancing {
+    /// The policy.
+    pub policy: LoadBalancingPolicy,
+}
+
+/// A load-balancing policy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum LoadBalancingPolicy {
+    /// One after the other.
+    RoundRobin,
+    /// The less busy of two drawn at random.
+    #[default]
+    LeastRequest,
+}
+
+/// Bounds on what goes to a backend at once, over all workers. Beyond one: 503 at once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct BackendLimits {
+    /// Open connections.
+    #[schemars(range(min = 1))]
+    pub connections: u32,
+    /// Requests in flight. Absent: no bound of its own.
+    #[schemars(range(min = 1))]
+    pub requests: Option<u32>,
+}
+
+impl Default for BackendLimits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            requests: None,
+        }
+    }
+}
+
+/// The connections kept for later requests.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Pool {
+    /// How long an unused connection is kept. Keep it below the endpoints' own limit.
+    pub idle_timeout: Duration,
+    /// How long a connection is used at most. `0s`: for ever.
+    pub max_age: Duration,
+    /// Unused connections kept for one endpoint by one worker.
+    pub max_idle: u32,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self {
+            idle_timeout: Duration::from_secs(55),
+            max_age: Duration::from_secs(3600),
+            max_idle: 256,
+        }
+    }
+}

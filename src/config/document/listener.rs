@@ -1,0 +1,115 @@
+//! Where connections are accepted, and what a client may send and hold there.
+//!
+//! Owns these objects of the file and their defaults. Must not know how they are read or compiled.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::yes;
+use crate::config::values::{Address, ByteSize, Cidr, Duration, HostPattern, Name};
+
+/// An address and port that accepts connections. Listeners may share an address when their
+/// hostnames differ.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Listener {
+    /// Name that routes, logs and metrics use.
+    pub name: Name,
+    /// Address and port, for example `0.0.0.0:8080`, `[::]:8080` or `:8080` (the same as `0.0.0.0:8080`).
+    pub address: Address,
+    /// Only requests for this host: exact, or `*.example.com`. Absent: any host.
+    #[serde(default)]
+    pub hostname: Option<HostPattern>,
+    /// The port that clients see, where it differs from the one in `address`; used in redirects.
+    #[serde(default)]
+    pub advertised_port: Option<u16>,
+    /// The HTTP versions spoken. `http1` and `h2c` share the port.
+    #[serde(default = "both_protocols")]
+    pub protocols: Vec<ListenerProtocol>,
+    /// Peers whose `x-forwarded-*` and `x-request-id` are believed.
+    #[serde(default)]
+    pub trusted_proxies: Vec<Cidr>,
+    /// Bounds on what a client may send and hold.
+    #[serde(default)]
+    pub limits: ListenerLimits,
+    /// Bounds on how long a client may take.
+    #[serde(default)]
+    pub timeouts: ListenerTimeouts,
+    /// Whether a client that has closed its sending side still gets its answer.
+    #[serde(default = "yes")]
+    pub half_close: bool,
+}
+
+fn both_protocols() -> Vec<ListenerProtocol> {
+    vec![ListenerProtocol::Http1, ListenerProtocol::H2c]
+}
+
+/// An HTTP version on a listener without TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum ListenerProtocol {
+    /// HTTP/1.0 and HTTP/1.1.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    H2c,
+}
+
+/// Bounds on what a client may send and hold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ListenerLimits {
+    /// Open connections. More wait in the kernel's queue.
+    #[schemars(range(min = 1))]
+    pub connections: u32,
+    /// Requests in flight; more get 503 at once. Absent: no bound of its own.
+    #[schemars(range(min = 1))]
+    pub requests: Option<u32>,
+    /// Bytes of a request's head; more get 431.
+    pub header_bytes: ByteSize,
+    /// Fields of a request's head; more get 431.
+    #[schemars(range(min = 1, max = 1000))]
+    pub header_count: u16,
+    /// Bytes of a request's target; more get 414.
+    pub target_bytes: ByteSize,
+    /// Bytes of a request's body; more get 413. Absent: no bound.
+    pub body_bytes: Option<ByteSize>,
+    /// Concurrent HTTP/2 streams of one connection.
+    #[schemars(range(min = 1))]
+    pub streams: u32,
+}
+
+impl Default for ListenerLimits {
+    fn default() -> Self {
+        Self {
+            connections: 65_536,
+            requests: None,
+            header_bytes: ByteSize(64 * 1024),
+            header_count: 128,
+            target_bytes: ByteSize(16 * 1024),
+            body_bytes: None,
+            streams: 128,
+        }
+    }
+}
+
+/// Bounds on how long a client may take. `0s` disables one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ListenerTimeouts {
+    /// From a request's first byte to the end of its head.
+    pub header: Duration,
+    /// Between two requests of a connection.
+    pub idle: Duration,
+    /// Between two pieces of a request's body.
+    pub body: Duration,
+}
+
+impl Default for ListenerTimeouts {
+    fn default() -> Self {
+        Self {
+            header: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
+            body: Duration::from_secs(30),
+        }
+    }
+}
