@@ -10,6 +10,7 @@ mod demo;
 mod documents;
 mod explain;
 mod healthcheck;
+mod offline;
 mod quick;
 mod run;
 mod show;

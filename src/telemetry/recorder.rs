@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Key, Label, Level, Metadata, Recorder, SharedString};
@@ -134,15 +134,7 @@ impl Registry {
 
     /// The text of `/metrics`.
     pub(crate) fn render(&self) -> String {
-        let owners: Vec<_> = {
-            let mut series = self
-                .inner
-                .series
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            series.retain(|weak| weak.strong_count() > 0);
-            series.iter().filter_map(Weak::upgrade).collect()
-        };
+        let owners: Vec<_> = self.owners().iter().filter_map(Weak::upgrade).collect();
         // Touching must come before rendering: rendering is what drops the idle ones.
         for owner in &owners {
             owner.refresh();
@@ -153,13 +145,7 @@ impl Registry {
     }
 
     fn render_histograms(&self, text: &mut String) {
-        let mut histograms = self
-            .inner
-            .histograms
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        for (name, family) in histograms.iter_mut() {
-            family.series.retain(|_, weak| weak.strong_count() > 0);
+        for (name, family) in self.families().iter() {
             let live: Vec<_> = family.series.values().filter_map(Weak::upgrade).collect();
             if !live.is_empty() {
                 let help = family.help;
@@ -176,21 +162,34 @@ impl Registry {
     /// Forgets owners that are gone, too: a weak handle keeps the memory of what it points to.
     pub(crate) fn upkeep(&self) {
         self.inner.handle.run_upkeep();
-        let mut series = self
+        drop(self.owners());
+        drop(self.families());
+    }
+
+    /// The owners of series, less those that are gone.
+    fn owners(&self) -> MutexGuard<'_, Vec<Weak<dyn Series>>> {
+        let mut owners = self
             .inner
             .series
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        series.retain(|weak| weak.strong_count() > 0);
-        drop(series);
-        let mut histograms = self
+        owners.retain(|owner| owner.strong_count() > 0);
+        owners
+    }
+
+    /// The histograms, less those that nobody fills any more.
+    fn families(&self) -> MutexGuard<'_, BTreeMap<&'static str, Family>> {
+        let mut families = self
             .inner
             .histograms
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        for family in histograms.values_mut() {
-            family.series.retain(|_, weak| weak.strong_count() > 0);
+        for family in families.values_mut() {
+            family
+                .series
+                .retain(|_, histogram| histogram.strong_count() > 0);
         }
+        families
     }
 }
 

@@ -1,14 +1,13 @@
 //! The admin listener once more: tokens, the second address, and the shapes of its pages.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 
 use crate::support::backend::echo;
 use crate::support::client::{Client, get, request};
-use crate::support::eventually;
 use crate::support::proxy::{Proxy, all_to};
+use crate::support::{eventually, promtool};
 
 const EMPTY: (&str, &str) = ("content-length", "0");
 
@@ -261,22 +260,7 @@ fn promtool_likes_what_busy_proxies_say() {
     proxy.wait_generation(2);
     get(web, "a", "/", &[]);
     let text = proxy.ask("/metrics").body;
-    let mut promtool = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("install the Debian package prometheus");
-    promtool
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(text.as_bytes())
-        .unwrap();
-    let output = promtool.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success() && said.is_empty(), "{said}");
+    promtool(&text);
     for secret in ["127.0.0.1:", "host=", "path=\""] {
         assert!(
             !text.contains(secret),

@@ -1,10 +1,8 @@
 //! The admin listener: pages, access, metrics that Prometheus likes.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
-
 use crate::support::backend::echo;
 use crate::support::client::{get, request};
+use crate::support::promtool;
 use crate::support::proxy::{Proxy, config};
 
 #[test]
@@ -21,22 +19,7 @@ fn metrics_please_promtool() {
     assert!(text.contains(
         "weir_request_duration_seconds_bucket{route=\"r\",rule=\"0\",backend=\"v1\",le=\"0.0005\"}"
     ));
-    let mut promtool = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("install the Debian package prometheus, which has promtool");
-    promtool
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(text.as_bytes())
-        .unwrap();
-    let output = promtool.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success() && said.is_empty(), "{said}");
+    promtool(&text);
     proxy.stop();
 }
 

@@ -1,5 +1,6 @@
 //! The verbs, their output and their exit codes.
 
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Output};
 
 use crate::support::backend::echo;
@@ -266,22 +267,27 @@ fn explain_counts_draws_and_tells_answers() {
 /// A slow demo too: whoever waits for its next request hears of the end at once.
 #[test]
 fn the_demo_ends_by_a_signal() {
-    let demo = Command::new(env!("CARGO_BIN_EXE_weir"))
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_weir"))
         .args(["demo", "--rps", "2"])
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(1500));
+    // The first look at the traffic comes after a second of it.
+    let mut out = BufReader::new(demo.stdout.take().unwrap());
+    let mut said = String::new();
+    while !said.contains("failed 0") {
+        assert!(out.read_line(&mut said).unwrap() > 0, "{said}");
+    }
     let began = std::time::Instant::now();
     let killed = Command::new("kill")
         .args(["-INT", &demo.id().to_string()])
         .status()
         .unwrap();
     assert!(killed.success());
-    let output = demo.wait_with_output().unwrap();
-    let said = text(&output);
-    assert_eq!(output.status.code(), Some(0), "{said}");
+    out.read_to_string(&mut said).unwrap();
+    let status = demo.wait().unwrap();
+    assert_eq!(status.code(), Some(0), "{said}");
     assert!(
         began.elapsed() < std::time::Duration::from_secs(5),
         "{said}"

@@ -9,7 +9,6 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use http::header::HOST;
@@ -18,12 +17,10 @@ use http::{HeaderName, HeaderValue, Method, Request, Uri};
 use self::trace::World;
 use super::arguments::ExplainOptions;
 use super::run::colour;
-use super::{Failure, show};
+use super::{Failure, offline, show};
 use crate::app::workers::small_rng;
-use crate::config::values::EndpointAddress;
+use crate::config::document::Backend;
 use crate::config::{self, Document, problem};
-use crate::snapshot::compile::Compiler;
-use crate::telemetry::recorder::Registry;
 
 /// Explains one request. That nothing matches it, or that it is refused, is an answer too.
 pub(super) fn run(options: &ExplainOptions) -> Result<ExitCode, Failure> {
@@ -103,30 +100,13 @@ fn asked(options: &ExplainOptions) -> Result<Asked, Failure> {
     })
 }
 
-fn world(mut document: Document) -> Result<World, Failure> {
-    let mut endpoints = BTreeMap::new();
-    for backend in &mut document.backends {
-        let written = backend.endpoints.iter().map(|e| e.address.to_string());
-        endpoints.insert(backend.name.as_str().to_owned(), written.collect());
-        // Names are looked up where the proxy runs; here an endpoint only has to count as one.
-        for endpoint in &mut backend.endpoints {
-            if let EndpointAddress::Name { port, .. } = endpoint.address {
-                endpoint.address = EndpointAddress::Socket(([0, 0, 0, 0], port).into());
-            }
-        }
-    }
-    let registry = Registry::new();
-    let compiler = Compiler {
-        registry: &registry,
-        workers: 1,
-        earlier: None,
-        open_log: false,
+fn world(document: Document) -> Result<World, Failure> {
+    let written = |backend: &Backend| {
+        let addresses = backend.endpoints.iter().map(|e| e.address.to_string());
+        (backend.name.as_str().to_owned(), addresses.collect())
     };
-    let snapshot = compiler
-        .compile(document, 0)
-        .map_err(|error| Failure::Config(format!("weir: {error}\n")))?;
     Ok(World {
-        snapshot,
-        endpoints,
+        endpoints: document.backends.iter().map(written).collect(),
+        snapshot: offline::compile(document)?,
     })
 }

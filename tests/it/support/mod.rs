@@ -5,6 +5,8 @@ pub(crate) mod client;
 pub(crate) mod http2;
 pub(crate) mod proxy;
 
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Longest wait for anything.
@@ -20,4 +22,24 @@ pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T
         assert!(began.elapsed() < DEADLINE, "never came: {what}");
         std::thread::park_timeout(Duration::from_millis(5));
     }
+}
+
+/// What `promtool check metrics` says of a scrape: nothing, when all is well.
+pub(crate) fn promtool(text: &str) {
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("install the Debian package prometheus, which has promtool");
+    promtool
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success() && said.is_empty(), "{said}");
 }
