@@ -3,10 +3,10 @@
 //! Owns counting, the limit and the idle deadline of request bodies. Frames pass as they came; none
 //! is collected. Must not know routes or metrics: a response body ends by telling its [`Finish`].
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,6 +31,9 @@ pub(crate) struct RequestProgress {
     bytes: Cell<u64>,
     ended: Cell<bool>,
     trouble: Cell<Option<RequestTrouble>>,
+    /// Until when an upload whose answer is over is still read.
+    answered: Cell<Option<Instant>>,
+    waker: RefCell<Option<Waker>>,
 }
 
 impl RequestProgress {
@@ -42,6 +45,24 @@ impl RequestProgress {
     /// Whether the last byte has been read.
     pub(crate) fn ended(&self) -> bool {
         self.ended.get()
+    }
+
+    /// The response has ended before the request: nobody waits for the rest of it.
+    pub(crate) fn answered(&self) {
+        self.answered.set(Some(Instant::now() + UNREAD_TIME));
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    fn listen(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if !waker
+            .as_ref()
+            .is_some_and(|known| known.will_wake(cx.waker()))
+        {
+            *waker = Some(cx.waker().clone());
+        }
     }
 
     /// What went wrong on the client's side.
@@ -67,7 +88,14 @@ pub(crate) struct Stream {
     limit: u64,
     idle: Duration,
     timer: Option<Pin<Box<Sleep>>>,
+    unread_timer: Option<Pin<Box<Sleep>>>,
+    unread_bytes: usize,
 }
+
+/// How much, and for how long, is still read of an upload whose answer is over.
+const UNREAD_BYTES: usize = 64 * 1024;
+/// See [`UNREAD_BYTES`].
+const UNREAD_TIME: Duration = Duration::from_secs(1);
 
 impl RequestBody {
     /// Wraps the body that hyper read. `limit` in bytes; `idle` between two frames, zero for no bound.
@@ -87,6 +115,8 @@ impl RequestBody {
             limit,
             idle,
             timer: None,
+            unread_timer: None,
+            unread_bytes: 0,
         };
         (Self::Stream(Box::new(body)), progress)
     }
@@ -131,8 +161,12 @@ impl Stream {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenRequestBody>>> {
+        if let Some(deadline) = self.progress.answered.get() {
+            return self.poll_unread(deadline, cx);
+        }
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
         if polled.is_pending() {
+            self.progress.listen(cx);
             return self.poll_timer(cx);
         }
         self.timer = None;
@@ -154,6 +188,25 @@ impl Stream {
             self.progress.ended.set(true);
         }
         Poll::Ready(Some(Ok(frame)))
+    }
+
+    /// What a client still sends after its answer is over is read for a moment, so that the answer is
+    /// not destroyed by a reset, and thrown away. Ending with an error then closes both connections.
+    fn poll_unread(
+        &mut self,
+        deadline: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenRequestBody>>> {
+        let timer = self
+            .unread_timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        while timer.as_mut().poll(cx).is_pending() && self.unread_bytes < UNREAD_BYTES {
+            match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+                Some(Ok(frame)) => self.unread_bytes += frame.data_ref().map_or(0, Bytes::len),
+                Some(Err(_)) | None => break,
+            }
+        }
+        self.broken(RequestTrouble::Client)
     }
 
     fn poll_timer(

@@ -240,6 +240,9 @@ impl Finish for Outcome {
                 if let Some(lease) = self.lease.take().filter(|_| request_ended) {
                     lease.release(Instant::now());
                 }
+                if let Some(progress) = self.progress.as_ref().filter(|_| !request_ended) {
+                    progress.answered();
+                }
             }
             End::Upstream => self.reason = Some(Reason::UpstreamReset),
             End::Deadline => self.reason = Some(Reason::TimeoutAfterHeaders),

@@ -366,6 +366,33 @@ fn an_early_answer_is_delivered() {
     proxy.stop();
 }
 
+/// Nobody reads the rest of the upload, so it is drained for a short time only, and the connection
+/// closed: a client must not hold an upload open, and with it a connection to the endpoint.
+#[test]
+fn an_early_answer_ends_the_upload() {
+    let backend = answers_early();
+    let proxy = Proxy::start_with(&all_to(backend.address), &["--workers", "1"]);
+    let mut client = Client::connect(proxy.addr("web"));
+    client.send("POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000\r\n\r\nstart");
+    assert_eq!(client.receive(false).unwrap().status, 403);
+    let began = Instant::now();
+    while client.try_send("more") && began.elapsed() < Duration::from_secs(5) {
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(4),
+        "still open {:?} after the answer",
+        began.elapsed()
+    );
+    // A client that has stopped sending is not waited for either.
+    let mut silent = Client::connect(proxy.addr("web"));
+    silent.send("POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000\r\n\r\nstart");
+    assert_eq!(silent.receive(false).unwrap().status, 403);
+    let began = Instant::now();
+    assert!(silent.is_closed() && began.elapsed() < Duration::from_secs(4));
+    proxy.stop();
+}
+
 #[test]
 fn expectations_are_answered_early_or_late() {
     let backend = crate::support::backend::raw(|mut stream, counter| {
