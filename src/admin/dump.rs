@@ -92,7 +92,8 @@ pub(crate) struct ListenerView {
 pub(crate) fn listeners(state: &State) -> Vec<ListenerView> {
     let snapshot = state.current.load();
     let of_port = |port: &std::sync::Arc<crate::snapshot::port::Port>| {
-        let (address, bound, open) = (port.address, state.bound(port.address), port.metrics.open());
+        let door = &port.door;
+        let (address, bound, open) = (door.address, state.bound(door.address), door.metrics.open());
         let view = move |listener: &std::sync::Arc<crate::snapshot::port::Listener>| ListenerView {
             name: listener.name.to_string(),
             address: address.to_string(),

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::connection;
 use super::manager::Command;
 use crate::proxy::context::Worker;
-use crate::snapshot::port::Port;
+use crate::snapshot::port::Door;
 
 /// First and longest pause after a failure to accept, which is most often a lack of descriptors.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
@@ -57,14 +57,14 @@ impl Peers {
 pub(crate) async fn run(
     socket: TcpListener,
     worker: Rc<Worker>,
-    mut port: Arc<Port>,
+    mut door: Arc<Door>,
     peers: Peers,
     stop: CancellationToken,
 ) {
     let mut pause = PAUSE.0;
     loop {
-        port = worker.newest(&port);
-        if port.metrics.open() >= port.max_connections {
+        door = worker.newest(&door);
+        if door.metrics.open() >= door.max_connections {
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(PAUSE.0) => continue,
@@ -78,12 +78,12 @@ pub(crate) async fn run(
         match accepted {
             Ok((stream, peer)) => {
                 pause = PAUSE.0;
-                place(stream, peer, &worker, &port, &peers);
+                place(stream, peer, &worker, &door, &peers);
             }
             Err(error) if is_clients_fault(&error) => {}
             Err(error) => {
-                port.metrics.accept_failed();
-                tracing::warn!(address = %port.address, %error, "cannot accept; waiting a little");
+                door.metrics.accept_failed();
+                tracing::warn!(address = %door.address, %error, "cannot accept; waiting a little");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(PAUSE.1);
             }
@@ -91,7 +91,7 @@ pub(crate) async fn run(
     }
     // Closing the socket would reset what waits in its queue.
     while let Ok((stream, peer)) = accept_now(&socket) {
-        place(stream, peer, &worker, &port, &peers);
+        place(stream, peer, &worker, &door, &peers);
     }
 }
 
@@ -116,7 +116,7 @@ fn place(
     stream: TcpStream,
     peer: SocketAddr,
     worker: &Rc<Worker>,
-    port: &Arc<Port>,
+    door: &Arc<Door>,
     peers: &Peers,
 ) {
     let target = peers.least(worker.index);
@@ -129,7 +129,7 @@ fn place(
             Ok(stream) => slot.send(Command::Adopt {
                 stream,
                 peer,
-                port: Arc::clone(port),
+                door: Arc::clone(door),
             }),
             Err(error) => {
                 tracing::debug!(%error, "a connection was lost on its way to another worker")
@@ -137,5 +137,5 @@ fn place(
         }
         return;
     }
-    connection::spawn(stream, peer, worker, port);
+    connection::spawn(stream, peer, worker, door);
 }

@@ -12,22 +12,22 @@ use tokio::net::TcpStream;
 use crate::http::serve::{self, Control, Ended};
 use crate::proxy::context::{Connection, Connections, Worker};
 use crate::proxy::handler::{Exchange, handle};
-use crate::snapshot::port::Port;
+use crate::snapshot::port::Door;
 
 /// Serves the connection on this worker in a task of its own.
-pub(crate) fn spawn(stream: TcpStream, peer: SocketAddr, worker: &Rc<Worker>, port: &Arc<Port>) {
-    let open = port.metrics.accepted();
+pub(crate) fn spawn(stream: TcpStream, peer: SocketAddr, worker: &Rc<Worker>, door: &Arc<Door>) {
+    let open = door.metrics.accepted();
     let control = Control::new(Rc::clone(&worker.clock));
     // It may have been accepted, or handed over, after the wish to close went round.
     control.close(worker.closing.get());
-    let entered = Connections::enter(worker, Arc::clone(port), Rc::clone(&control));
+    let entered = Connections::enter(worker, Arc::clone(door), Rc::clone(&control));
     let connection = Connection::new(
         Rc::clone(worker),
         Rc::clone(&control),
         peer,
-        Arc::clone(port),
+        Arc::clone(door),
     );
-    let port = Arc::clone(port);
+    let door = Arc::clone(door);
     drop(tokio::task::spawn_local(async move {
         let _held = (open, entered);
         if let Err(error) = stream.set_nodelay(true) {
@@ -38,9 +38,9 @@ pub(crate) fn spawn(stream: TcpStream, peer: SocketAddr, worker: &Rc<Worker>, po
             let exchange = Exchange::begin(&connection, request);
             async { Ok::<_, std::convert::Infallible>(handle(exchange).await) }
         });
-        if let Ended::Protocol(error) = serve::serve(stream, &port.options, &control, service).await
+        if let Ended::Protocol(error) = serve::serve(stream, &door.options, &control, service).await
         {
-            port.metrics.protocol_error();
+            door.metrics.protocol_error();
             tracing::debug!(%peer, %error, "the connection did not speak HTTP");
         }
     }));

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::socket;
 use crate::http::serve::Close;
 use crate::snapshot::Snapshot;
-use crate::snapshot::port::Port;
+use crate::snapshot::port::Door;
 
 /// What a worker is told.
 #[derive(Debug)]
@@ -19,13 +19,13 @@ pub(crate) enum Command {
     /// Accept on this socket.
     Listen {
         socket: TcpListener,
-        port: Arc<Port>,
+        door: Arc<Door>,
     },
     /// Serve a connection that another worker has accepted.
     Adopt {
         stream: TcpStream,
         peer: SocketAddr,
-        port: Arc<Port>,
+        door: Arc<Door>,
     },
     /// Stop accepting on an address; its connections end after their requests.
     Stop { address: SocketAddr },
@@ -102,7 +102,7 @@ impl Manager {
                     mailbox,
                     Command::Listen {
                         socket,
-                        port: Arc::clone(port),
+                        door: Arc::clone(&port.door),
                     },
                 )
                 .await;

@@ -16,7 +16,7 @@ use rand::rngs::SmallRng;
 
 use crate::http::serve::{Close, Control};
 use crate::snapshot::current::Reader;
-use crate::snapshot::port::Port;
+use crate::snapshot::port::{Door, Port};
 use crate::snapshot::{AccessLogHandle, Snapshot};
 use crate::upstream::pool::Pools;
 
@@ -58,9 +58,17 @@ impl Worker {
         })
     }
 
-    /// The port as the serving snapshot has it, or as it was last.
-    pub(crate) fn newest(&self, port: &Arc<Port>) -> Arc<Port> {
-        self.with_snapshot(|snapshot| Arc::clone(snapshot.ports.get(&port.address).unwrap_or(port)))
+    /// The door as the serving snapshot has it, or as it was last.
+    pub(crate) fn newest(&self, door: &Arc<Door>) -> Arc<Door> {
+        self.with_snapshot(|snapshot| {
+            let port = snapshot.port(door.address);
+            Arc::clone(port.map_or(door, |port| &port.door))
+        })
+    }
+
+    /// Lets go of a snapshot that no longer serves, for a worker that has no request to do it.
+    pub(crate) fn refresh(&self) {
+        self.with_snapshot(|_| ());
     }
 
     /// Runs `f` on the snapshot that serves now, without taking a share in it.
@@ -78,7 +86,7 @@ impl std::fmt::Debug for Worker {
 }
 
 /// Where a connection came in, and how it is told to end.
-type OpenConnection = (Arc<Port>, Rc<Control>);
+type OpenConnection = (Arc<Door>, Rc<Control>);
 
 /// The open connections of a worker, tunnels included.
 #[derive(Debug, Default)]
@@ -89,11 +97,11 @@ pub(crate) struct Connections {
 
 impl Connections {
     /// Notes a connection; it is forgotten when the entry is dropped.
-    pub(crate) fn enter(owner: &Rc<Worker>, port: Arc<Port>, control: Rc<Control>) -> Entered {
+    pub(crate) fn enter(owner: &Rc<Worker>, door: Arc<Door>, control: Rc<Control>) -> Entered {
         let this = &owner.connections;
         let id = this.next.get();
         this.next.set(id + 1);
-        this.open.borrow_mut().insert(id, (port, control));
+        this.open.borrow_mut().insert(id, (door, control));
         if let Some(load) = owner.load.get(owner.index) {
             load.fetch_add(1, Ordering::Relaxed);
         }
@@ -105,8 +113,8 @@ impl Connections {
 
     /// Closes those that are too long in their state.
     pub(crate) fn sweep(&self, now: Instant) {
-        for (port, control) in self.open.borrow().values() {
-            control.sweep(now, &port.options);
+        for (door, control) in self.open.borrow().values() {
+            control.sweep(now, &door.options);
         }
     }
 
@@ -115,7 +123,7 @@ impl Connections {
         let open = self.open.borrow();
         let asked = open
             .values()
-            .filter(|(port, _)| of.is_none_or(|address| port.address == address));
+            .filter(|(door, _)| of.is_none_or(|address| door.address == address));
         asked.map(|(_, control)| control.close(how)).count()
     }
 }
@@ -146,7 +154,7 @@ pub(crate) struct Connection {
     pub(crate) peer_value: HeaderValue,
     /// `http` as a field value.
     pub(crate) scheme: HeaderValue,
-    port: RefCell<Arc<Port>>,
+    pub(crate) door: Arc<Door>,
 }
 
 impl Connection {
@@ -154,7 +162,7 @@ impl Connection {
         worker: Rc<Worker>,
         control: Rc<Control>,
         peer: SocketAddr,
-        port: Arc<Port>,
+        door: Arc<Door>,
     ) -> Rc<Self> {
         let address = peer.ip().to_canonical();
         let peer_value = HeaderValue::try_from(address.to_string());
@@ -165,23 +173,30 @@ impl Connection {
             // An address is always a valid field value; "unknown" is the word of RFC 7239 for none.
             peer_value: peer_value.unwrap_or_else(|_| HeaderValue::from_static("unknown")),
             scheme: HeaderValue::from_static("http"),
-            port: RefCell::new(port),
+            door,
         })
     }
 
-    /// The port as the serving snapshot has it, and that snapshot's access log. A connection whose
-    /// port is no longer configured keeps the last one until it ends.
-    pub(crate) fn port(&self) -> (Arc<Port>, Arc<AccessLogHandle>) {
+    /// What a request that begins now sees of the serving snapshot.
+    pub(crate) fn look(&self) -> Seen {
         self.worker.with_snapshot(|snapshot| {
-            let mut port = self.port.borrow_mut();
-            if port.generation != snapshot.generation
-                && let Some(newer) = snapshot.ports.get(&port.address)
-            {
-                *port = Arc::clone(newer);
+            let port = snapshot.port(self.door.address).map(Arc::clone);
+            Seen {
+                generation: port.as_ref().map_or(snapshot.generation, |p| p.generation),
+                port,
+                access_log: Arc::clone(&snapshot.access_log),
             }
-            (Arc::clone(&port), Arc::clone(&snapshot.access_log))
         })
     }
+}
+
+/// One look at the configuration.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    /// None when the connection has outlived its address by several reloads.
+    pub(crate) port: Option<Arc<Port>>,
+    pub(crate) access_log: Arc<AccessLogHandle>,
+    pub(crate) generation: u64,
 }
 
 /// The two clocks at a request's beginning.

@@ -34,19 +34,24 @@ use crate::upstream::backend::Holding;
 pub(crate) struct Exchange {
     pub(crate) request: Request<Incoming>,
     pub(crate) outcome: Box<Outcome>,
-    pub(crate) port: Arc<Port>,
+    pub(crate) port: Option<Arc<Port>>,
 }
 
 impl Exchange {
     /// Takes one look at the configuration; everything after uses what was seen.
     pub(crate) fn begin(connection: &Rc<Connection>, request: Request<Incoming>) -> Self {
-        let (port, log) = connection.port();
+        let seen = connection.look();
         let (parts, body) = request.into_parts();
-        let outcome = Outcome::begin(Rc::clone(connection), &parts, log, port.generation);
+        let outcome = Outcome::begin(
+            Rc::clone(connection),
+            &parts,
+            seen.access_log,
+            seen.generation,
+        );
         Self {
             request: Request::from_parts(parts, body),
             outcome,
-            port,
+            port: seen.port,
         }
     }
 }
@@ -61,7 +66,7 @@ pub(crate) async fn handle(exchange: Exchange) -> Response<ResponseBody> {
     let head_only = *request.method() == Method::HEAD;
     let http1 = request.version() != Version::HTTP_2;
     outcome.is_grpc = grpc::is_grpc(request.headers());
-    let mut response = match forward(&port, request, &mut outcome).await {
+    let mut response = match forward(port.as_deref(), request, &mut outcome).await {
         Ok(response) => response,
         Err(error) => {
             let (_, reason) = error.verdict();
@@ -84,7 +89,7 @@ pub(crate) async fn handle(exchange: Exchange) -> Response<ResponseBody> {
             .insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return tunnel(response, outcome, port);
+        return tunnel(response, outcome);
     }
     let bodiless = head_only
         || matches!(
@@ -95,16 +100,17 @@ pub(crate) async fn handle(exchange: Exchange) -> Response<ResponseBody> {
 }
 
 async fn forward(
-    port: &Port,
+    port: Option<&Port>,
     request: Request<Incoming>,
     outcome: &mut Outcome,
 ) -> Result<Response<ResponseBody>, ProxyError> {
+    let port = port.ok_or(ProxyError::NoRoute)?; //                                             404
     let (mut parts, body) = request.into_parts();
     let connection = Rc::clone(&outcome.connection);
     let asked = asked_upgrade(&mut parts);
     let target = canonical(port, &mut parts, outcome)?; //                   400, 414, 417, 431, 501
     let listener = port.listener(target.host()).ok_or(ProxyError::NoRoute)?; //                  404
-    outcome.listener = Some(Arc::clone(listener));
+    outcome.listener = Some((listener.id, Arc::clone(&listener.name)));
     outcome.metrics = Some(Arc::clone(&listener.unmatched));
     outcome.permit = listener.permit().map_err(|_| ProxyError::Overloaded)?; //                  503
     let client = admit(&connection, listener, &mut parts, outcome, &target)?; //           413, 508
@@ -179,7 +185,7 @@ fn canonical(
     // Before the host is known there is no listener; the bounds are the port's first one's, whose
     // values `check` makes all listeners of an address share.
     let first = port.listeners.first().ok_or(ProxyError::NoRoute)?;
-    outcome.listener = Some(Arc::clone(first));
+    outcome.listener = Some((first.id, Arc::clone(&first.name)));
     outcome.metrics = Some(Arc::clone(&first.unmatched));
     Ok(authority::canonical(
         parts,
@@ -473,7 +479,6 @@ fn finish_response(
 fn tunnel(
     mut response: Response<ResponseBody>,
     mut outcome: Box<Outcome>,
-    port: Arc<Port>,
 ) -> Response<ResponseBody> {
     let endpoint = hyper::upgrade::on(&mut response);
     let response = response.map(|_| ResponseBody::empty());
@@ -484,7 +489,8 @@ fn tunnel(
     let worker = Rc::clone(&outcome.connection.worker);
     let control = Control::new(Rc::clone(&worker.clock));
     let busy = control.begin_request();
-    let entered = Connections::enter(&worker, port, Rc::clone(&control));
+    let door = Arc::clone(&outcome.connection.door);
+    let entered = Connections::enter(&worker, door, Rc::clone(&control));
     let outcome = outcome.into_tunnel();
     drop(tokio::task::spawn_local(async move {
         let _held = (busy, entered);

@@ -18,7 +18,6 @@ use super::context::{Began, Connection};
 use crate::http::body::{End, Finish, RequestProgress};
 use crate::http::serve::{Close, RequestGuard};
 use crate::snapshot::AccessLogHandle;
-use crate::snapshot::port::Listener;
 use crate::snapshot::rule::Why;
 use crate::telemetry::access_log::Record;
 use crate::telemetry::reason::Reason;
@@ -38,7 +37,9 @@ pub(crate) struct Outcome {
     /// Status of the response; none while there is none.
     pub(crate) status: Option<StatusCode>,
     pub(crate) reason: Option<Reason>,
-    pub(crate) listener: Option<Arc<Listener>>,
+    /// Number and name. Not the listener itself: it has the routing table, and a tunnel or a long answer
+    /// would keep it.
+    pub(crate) listener: Option<(u16, Arc<str>)>,
     /// Of the arm that serves, else of the rule, else of the listener.
     pub(crate) metrics: Option<Arc<RouteMetrics>>,
     pub(crate) why: Option<Why>,
@@ -159,7 +160,7 @@ impl Outcome {
             listener: self
                 .listener
                 .as_ref()
-                .map_or((u16::MAX, NONE), |l| (l.id, &*l.name)),
+                .map_or((u16::MAX, NONE), |(id, name)| (*id, &**name)),
             http2: self.http2,
             status,
             reason: self.reason,

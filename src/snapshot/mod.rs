@@ -33,6 +33,9 @@ pub(crate) struct Snapshot {
     pub(crate) hash: u64,
     /// By address.
     pub(crate) ports: BTreeMap<SocketAddr, Arc<Port>>,
+    /// Addresses that are no longer configured, as they were last: for requests that cross the close
+    /// of their connection. Kept until the first reload that finds no connection of theirs.
+    pub(crate) leaving: BTreeMap<SocketAddr, Arc<Port>>,
     /// In file order, for people.
     pub(crate) rules: Vec<Arc<Rule>>,
     /// By name, for people and for the next compilation.
@@ -42,6 +45,15 @@ pub(crate) struct Snapshot {
     pub(crate) admin: AdminSettings,
     /// What was written, defaults filled in; only shown.
     pub(crate) document: Document,
+}
+
+impl Snapshot {
+    /// The port at an address, also of one that is leaving.
+    pub(crate) fn port(&self, address: SocketAddr) -> Option<&Arc<Port>> {
+        self.ports
+            .get(&address)
+            .or_else(|| self.leaving.get(&address))
+    }
 }
 
 /// The access log of a snapshot, with what it was opened from.

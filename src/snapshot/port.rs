@@ -15,15 +15,22 @@ use crate::route::{HostMap, Table};
 use crate::telemetry::connection::ListenerMetrics;
 use crate::telemetry::route::RouteMetrics;
 
-/// See the module.
+/// What the connections of an address need for as long as they live. They hold this and never the
+/// [`Port`], so that a tunnel or an idle connection keeps no routing table of an earlier snapshot.
 #[derive(Debug)]
-pub(crate) struct Port {
+pub(crate) struct Door {
     pub(crate) address: SocketAddr,
-    /// Of the snapshot that this belongs to.
-    pub(crate) generation: u64,
     pub(crate) options: ServeOptions,
     pub(crate) max_connections: u32,
     pub(crate) metrics: Arc<ListenerMetrics>,
+}
+
+/// See the module. Held by a request until its answer begins, and by nothing that lives longer.
+#[derive(Debug)]
+pub(crate) struct Port {
+    pub(crate) door: Arc<Door>,
+    /// Of the snapshot that this belongs to.
+    pub(crate) generation: u64,
     pub(crate) listeners: Vec<Arc<Listener>>,
     /// Index into `listeners` by hostname.
     pub(crate) by_host: HostMap<Option<usize>>,
@@ -34,7 +41,7 @@ pub(crate) struct Port {
 pub(crate) struct Listener {
     /// Number within the snapshot, for the metrics' cache.
     pub(crate) id: u16,
-    pub(crate) name: Box<str>,
+    pub(crate) name: Arc<str>,
     pub(crate) hostname: Option<Box<str>>,
     /// The port that clients see.
     pub(crate) advertised_port: u16,

@@ -141,7 +141,7 @@ fn arrive<'a>(
     explanation: &mut Explanation,
 ) -> Result<Arrived<'a>, ProxyError> {
     let has_port = |p: &&Arc<Port>| {
-        p.address.port() == port || p.listeners.iter().any(|l| l.advertised_port == port)
+        p.door.address.port() == port || p.listeners.iter().any(|l| l.advertised_port == port)
     };
     let (mut ports, others): (Vec<_>, Vec<_>) = snapshot.ports.values().partition(has_port);
     let elsewhere = ports.is_empty();
@@ -171,13 +171,13 @@ fn arrive<'a>(
         if let Some(found) = &found {
             let note = format!(
                 "{} ({}) takes this host too; this is about {}",
-                listener.name, port.address, found.listener.name
+                listener.name, port.door.address, found.listener.name
             );
             explanation.notes.push(note);
             continue;
         }
         explanation.listener = Some(listener.name.to_string());
-        explanation.address = Some(port.address.to_string());
+        explanation.address = Some(port.door.address.to_string());
         found = Some(Arrived {
             listener,
             target,

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use crossbeam_utils::CachePadded;
 
 use self::values::{compile_filters, compile_match, key_source};
-use super::port::{InFlightLimit, Listener, Port};
+use super::port::{Door, InFlightLimit, Listener, Port};
 use super::rule::{Arm, Force, OnUnavailable, Rule, Sticky, Timeouts};
 use super::{AccessLogHandle, AdminSettings, DrainSettings, Snapshot};
 use crate::config::document as written;
@@ -88,6 +88,7 @@ impl Compiler<'_> {
         Ok(Snapshot {
             generation,
             hash,
+            leaving: self.leaving(&ports),
             ports,
             rules: routes
                 .into_iter()
@@ -224,23 +225,25 @@ impl Compiler<'_> {
             for (index, (_, listener)) in members.iter().enumerate() {
                 *by_host.entry(listener.hostname.as_ref()) = Some(index);
             }
-            let metrics = match self.earlier.and_then(|earlier| earlier.ports.get(&address)) {
+            let metrics = match self.earlier.and_then(|earlier| earlier.port(address)) {
                 Some(earlier)
                     if earlier
                         .listeners
                         .first()
                         .is_some_and(|l| *l.name == *first.name.as_str()) =>
                 {
-                    Arc::clone(&earlier.metrics)
+                    Arc::clone(&earlier.door.metrics)
                 }
                 _ => ListenerMetrics::new(self.registry, first.name.as_str()),
             };
             let port = Port {
-                address,
+                door: Arc::new(Door {
+                    address,
+                    options: serve_options(first),
+                    max_connections: first.limits.connections,
+                    metrics,
+                }),
                 generation,
-                options: serve_options(first),
-                max_connections: first.limits.connections,
-                metrics,
                 listeners: members
                     .iter()
                     .map(|(id, l)| Arc::new(self.listener(*id, l, routes)))
@@ -250,6 +253,22 @@ impl Compiler<'_> {
             Some((address, Arc::new(port)))
         };
         by_address.into_iter().filter_map(port).collect()
+    }
+
+    /// What the addresses that `ports` no longer has were last.
+    fn leaving(&self, ports: &BTreeMap<SocketAddr, Arc<Port>>) -> BTreeMap<SocketAddr, Arc<Port>> {
+        let Some(earlier) = self.earlier else {
+            return BTreeMap::new();
+        };
+        let still = earlier
+            .leaving
+            .iter()
+            .filter(|(_, port)| port.door.metrics.open() > 0);
+        still
+            .chain(&earlier.ports)
+            .filter(|(address, _)| !ports.contains_key(address))
+            .map(|(address, port)| (*address, Arc::clone(port)))
+            .collect()
     }
 
     fn listener(
@@ -300,7 +319,7 @@ impl Compiler<'_> {
     fn in_flight_limit(&self, written: &written::Listener, limit: u32) -> InFlightLimit {
         let earlier = self
             .earlier
-            .and_then(|earlier| earlier.ports.get(&written.address.get()));
+            .and_then(|earlier| earlier.port(written.address.get()));
         let same = earlier
             .and_then(|port| {
                 port.listeners

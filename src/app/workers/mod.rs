@@ -165,6 +165,7 @@ async fn serve(index: usize, reader: Reader, mut mailbox: mpsc::Receiver<Command
             _ = sweep.tick() => {
                 let now = Instant::now();
                 worker.clock.set(now);
+                worker.refresh();
                 worker.connections.sweep(now);
                 worker.pools.sweep(now);
             }
@@ -180,20 +181,20 @@ fn obey(
     accepting: &mut HashMap<SocketAddr, CancellationToken>,
 ) {
     match command {
-        Command::Listen { socket, port } => {
-            let address = port.address;
+        Command::Listen { socket, door } => {
+            let address = door.address;
             match tokio::net::TcpListener::from_std(socket) {
                 Ok(socket) => {
                     let stop = CancellationToken::new();
                     accepting.insert(address, stop.clone());
-                    let loop_ = accept::run(socket, Rc::clone(worker), port, peers.clone(), stop);
+                    let loop_ = accept::run(socket, Rc::clone(worker), door, peers.clone(), stop);
                     drop(tokio::task::spawn_local(loop_));
                 }
                 Err(error) => tracing::error!(%address, %error, "cannot accept on a bound socket"),
             }
         }
-        Command::Adopt { stream, peer, port } => match tokio::net::TcpStream::from_std(stream) {
-            Ok(stream) => connection::spawn(stream, peer, worker, &port),
+        Command::Adopt { stream, peer, door } => match tokio::net::TcpStream::from_std(stream) {
+            Ok(stream) => connection::spawn(stream, peer, worker, &door),
             Err(error) => {
                 tracing::debug!(%error, "a connection was lost on its way from another worker")
             }
@@ -213,3 +214,6 @@ fn obey(
         Command::Exit => {}
     }
 }
+
+#[cfg(test)]
+mod tests;
