@@ -89,9 +89,19 @@ pub(crate) async fn run(
             }
         }
     }
-    // Closing the socket would reset what waits in its queue.
-    while let Ok((stream, peer)) = accept_now(&socket) {
-        place(stream, peer, &worker, &door, &peers);
+    // Closing the socket would reset what waits in its queue. The kernel is asked itself: the runtime
+    // believes that nothing waits until it next looks, which a busy worker has not done for a while.
+    let Ok(socket) = socket.into_std() else {
+        return;
+    };
+    while let Ok((stream, peer)) = socket.accept() {
+        let stream = stream
+            .set_nonblocking(true)
+            .and_then(|()| TcpStream::from_std(stream));
+        match stream {
+            Ok(stream) => place(stream, peer, &worker, &door, &peers),
+            Err(error) => tracing::debug!(%error, "a connection was lost while it was accepted"),
+        }
     }
 }
 
@@ -102,14 +112,6 @@ fn is_clients_fault(error: &std::io::Error) -> bool {
         error.kind(),
         ConnectionAborted | ConnectionRefused | ConnectionReset
     )
-}
-
-fn accept_now(socket: &TcpListener) -> std::io::Result<(TcpStream, SocketAddr)> {
-    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-    match socket.poll_accept(&mut cx) {
-        std::task::Poll::Ready(result) => result,
-        std::task::Poll::Pending => Err(std::io::ErrorKind::WouldBlock.into()),
-    }
 }
 
 fn place(
