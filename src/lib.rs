@@ -3,8 +3,9 @@
 //!
 //! # The life of a request
 //!
-//! 1. [`listener`] accepts a connection on one of its workers and hands it to [`http`], which finds
-//!    out which HTTP it speaks and lets hyper read a head.
+//! 1. [`listener`] accepts a connection on one of its workers, shakes hands where it has TLS
+//!    ([`tls`]) and hands it to [`http`], which finds out which HTTP it speaks and lets hyper read a
+//!    head.
 //! 2. [`proxy::handler`](proxy) takes one look at the [`snapshot`] and everything after uses that:
 //!    canonical authority and path ([`http`]), the rule ([`route`]), the backend ([`split`]), the
 //!    endpoint and a connection to it ([`upstream`]).
@@ -20,7 +21,7 @@
 //! # Who may use whom
 //!
 //! From low to high; a module uses lower ones only, and `tests/architecture.rs` keeps it so:
-//! `config`, `telemetry`, `drain` | `route`, `split`, `http` | `upstream` | `snapshot` | `proxy` |
+//! `config`, `telemetry`, `drain` | `tls` | `route`, `split`, `http` | `upstream` | `snapshot` | `proxy` |
 //! `listener`, `admin` | `app` | `cli`.
 //!
 //! # Invariants
@@ -50,6 +51,7 @@ mod proxy;
 pub mod route;
 mod snapshot;
 pub mod split;
+mod tls;
 mod upstream;
 
 mod admin;

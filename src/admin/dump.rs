@@ -11,6 +11,7 @@ use super::State;
 use crate::drain::Phase;
 use crate::snapshot::rule::{OnUnavailable, Rule};
 use crate::telemetry::process::resident_bytes;
+use crate::tls::certificate::Certificate;
 use crate::upstream::backend::{Policy, Protocol};
 
 /// `/api/v1/status`.
@@ -207,6 +208,7 @@ pub(crate) fn backends(state: &State) -> Vec<BackendView> {
             protocol: match settings.protocol {
                 Protocol::Http1 => "http1",
                 Protocol::H2c => "h2c",
+                Protocol::Auto => "auto",
             },
             policy: match settings.policy {
                 Policy::RoundRobin => "roundRobin",
@@ -227,6 +229,82 @@ pub(crate) fn backends(state: &State) -> Vec<BackendView> {
         }
     };
     snapshot.backends.values().map(view).collect()
+}
+
+/// One file of `/api/v1/certificates`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CertificateFileView {
+    /// `listener/` or `backend/` and a name.
+    owner: String,
+    /// `server`, `client_ca`, `client`, `ca` or `crl`.
+    role: &'static str,
+    files: Vec<String>,
+    /// When what is in use ends: the first certificate, or the first list of revoked ones.
+    ends: Option<String>,
+    /// Why what the file says now is not in use.
+    error: Option<String>,
+    certificates: Vec<CertificateView>,
+}
+
+/// One certificate.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CertificateView {
+    subject: String,
+    issuer: String,
+    serial: String,
+    names: Vec<String>,
+    not_before: String,
+    not_after: String,
+    /// SHA-256.
+    fingerprint: String,
+}
+
+pub(crate) fn certificates(state: &State) -> Vec<CertificateFileView> {
+    let all = state.current.load().tls_status();
+    all.into_iter()
+        .map(|(owner, part)| CertificateFileView {
+            owner,
+            role: part.role,
+            files: part
+                .files
+                .iter()
+                .map(|file| file.display().to_string())
+                .collect(),
+            ends: part.ends.map(time),
+            error: part.trouble,
+            certificates: part
+                .certificates
+                .into_iter()
+                .map(certificate_view)
+                .collect(),
+        })
+        .collect()
+}
+
+fn certificate_view(certificate: Certificate) -> CertificateView {
+    let Certificate {
+        uris,
+        dns,
+        addresses,
+        ..
+    } = certificate;
+    CertificateView {
+        names: [uris, dns, addresses].concat(),
+        subject: certificate.subject,
+        issuer: certificate.issuer,
+        serial: certificate.serial,
+        not_before: time(certificate.not_before),
+        not_after: time(certificate.not_after),
+        fingerprint: certificate.fingerprint,
+    }
+}
+
+/// RFC 3339; what is outside of its years is shown as seconds.
+fn time(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds)
+        .map_or_else(|_| seconds.to_string(), |time| time.to_string())
 }
 
 /// `/config`: what was written, with every default.

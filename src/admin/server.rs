@@ -193,6 +193,7 @@ fn get(state: &State, path: &str, query: Option<&str>) -> Response<Full<Bytes>> 
         "/api/v1/listeners" => json(&dump::listeners(state)),
         "/api/v1/routes" => json(&dump::routes(state)),
         "/api/v1/backends" => json(&dump::backends(state)),
+        "/api/v1/certificates" => json(&dump::certificates(state)),
         "/" => page(),
         "/api/v1/reload" | "/api/v1/drain" | "/api/v1/log-level" => not_allowed("POST"),
         _ => text(StatusCode::NOT_FOUND, "there is no such page\n".to_owned()),

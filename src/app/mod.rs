@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use self::reload::{Asked, ReloadError, Reloader};
+use self::reload::{Asked, Material, ReloadError, Reloader};
 use self::signals::Signals;
 use self::workers::Workers;
 use crate::admin::{self, State};
@@ -118,6 +118,7 @@ impl App {
             workers: options.workers,
             manager,
             _watch: watch,
+            material: Material::default().follow(&current),
         };
         Ok(Self {
             state,

@@ -2,6 +2,8 @@
 //!
 //! Owns the order: read, check, compile, bind, publish, listen. Must not know what a change means.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -14,6 +16,7 @@ use crate::listener::manager::Manager;
 use crate::snapshot::Snapshot;
 use crate::snapshot::change::Change;
 use crate::snapshot::compile::Compiler;
+use crate::snapshot::current::Current;
 use crate::telemetry::recorder::Registry;
 
 /// Carries out reloads, one at a time.
@@ -23,6 +26,36 @@ pub(crate) struct Reloader {
     pub(crate) workers: usize,
     pub(crate) manager: Manager,
     pub(crate) _watch: Option<Watch>,
+    pub(crate) material: Material,
+}
+
+/// Watches the files of keys and certificates that the serving snapshot uses.
+#[derive(Debug, Default)]
+pub(crate) struct Material {
+    files: BTreeSet<PathBuf>,
+    watch: Option<Watch>,
+}
+
+impl Material {
+    /// Follows the snapshot that serves now. Blocks.
+    pub(crate) fn follow(self, current: &Current) -> Self {
+        let files = current.load().tls_files();
+        let watch = if files == self.files {
+            self.watch
+        } else {
+            drop(self.watch);
+            let (list, changed) = (files.iter().cloned().collect::<Vec<_>>(), current.clone());
+            let renew = Box::new(move || changed.load().renew_tls());
+            Watch::files(&list, renew)
+                .inspect_err(|error| {
+                    tracing::error!(%error, "certificates cannot be watched; replace them, then send HUP");
+                })
+                .ok()
+        };
+        // What has changed between their first reading and the watch, and what a signal asks for.
+        current.load().renew_tls();
+        Self { files, watch }
+    }
 }
 
 /// Watches the source, asking for a reload at each change.
@@ -88,7 +121,7 @@ fn compile(
         registry,
         workers,
         earlier,
-        open_log: true,
+        open_files: true,
     }
     .compile(document, hash)?)
 }
@@ -117,10 +150,21 @@ impl Reloader {
                 );
             }
         }
+        self.renew(state).await;
         state.reloads.note(&result);
         if let Some(reply) = asked.reply {
             // Whoever asked may have left.
             drop(reply.send(result));
+        }
+    }
+
+    /// Whatever became of the configuration, keys and certificates are looked at again.
+    async fn renew(&mut self, state: &State) {
+        let (material, current) = (std::mem::take(&mut self.material), state.current.clone());
+        let following = tokio::task::spawn_blocking(move || material.follow(&current));
+        match following.await {
+            Ok(material) => self.material = material,
+            Err(error) => tracing::error!(%error, "certificates are no longer watched"),
         }
     }
 

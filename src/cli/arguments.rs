@@ -43,6 +43,10 @@ pub(crate) enum Verb {
     Routes(ShowOptions),
     /// Ask a running proxy for its backends
     Backends(ShowOptions),
+    /// Ask a running proxy for its certificates
+    Certificates(ShowOptions),
+    /// Make throw-away certificates
+    Cert(CertOptions),
     /// Exit with 0 when a running proxy is alive (or ready); for images without curl
     Healthcheck(HealthcheckOptions),
     /// Print the JSON Schema of the configuration file
@@ -189,6 +193,41 @@ pub(crate) enum Output {
     Json,
     /// For people who like it
     Yaml,
+}
+
+/// `weir cert`
+#[derive(Debug, Args)]
+pub(crate) struct CertOptions {
+    #[command(subcommand)]
+    pub(crate) what: CertVerb,
+}
+
+/// What to make.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CertVerb {
+    /// Make an authority, a server's and a client's certificate for trying things out
+    Dev(CertDevOptions),
+}
+
+/// `weir cert dev`
+#[derive(Debug, Args)]
+pub(crate) struct CertDevOptions {
+    /// Folder for the files
+    #[arg(default_value = "certs")]
+    pub(crate) folder: PathBuf,
+    /// A name or address of the server; repeat for more
+    #[arg(long = "name", value_name = "NAME", default_values = ["localhost", "127.0.0.1", "::1"])]
+    pub(crate) names: Vec<String>,
+    /// The client's identity
+    #[arg(
+        long,
+        value_name = "URI",
+        default_value = "spiffe://dev.example/ns/default/sa/client"
+    )]
+    pub(crate) identity: String,
+    /// Days until they end
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=3650))]
+    pub(crate) days: u16,
 }
 
 /// `weir healthcheck`

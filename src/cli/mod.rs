@@ -4,6 +4,7 @@
 //! Must not know how anything is done.
 
 mod arguments;
+mod cert;
 mod check;
 mod client;
 mod demo;
@@ -72,6 +73,8 @@ fn dispatch(verb: Verb) -> Result<ExitCode, Failure> {
         Verb::Listeners(options) => show::listeners(&options),
         Verb::Routes(options) => show::routes(&options),
         Verb::Backends(options) => show::backends(&options),
+        Verb::Certificates(options) => show::certificates(&options),
+        Verb::Cert(options) => cert::run(&options),
         Verb::Healthcheck(options) => healthcheck::run(&options),
         Verb::Schema => documents::schema(),
         Verb::Completions(options) => documents::completions(options.shell),

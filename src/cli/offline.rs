@@ -26,7 +26,7 @@ pub(super) fn compile(mut document: Document) -> Result<Snapshot, Failure> {
         registry: &registry,
         workers: 1,
         earlier: None,
-        open_log: false,
+        open_files: false,
     };
     compiler
         .compile(document, 0)

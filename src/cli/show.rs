@@ -1,4 +1,4 @@
-//! `weir status`, `listeners`, `routes`, `backends`: what a running proxy says of itself.
+//! `weir status`, `listeners`, `routes`, `backends`, `certificates`: what a running proxy says of itself.
 //!
 //! Owns the tables. Must not know how the proxy knows.
 
@@ -138,6 +138,42 @@ pub(super) fn backends(options: &ShowOptions) -> Result<ExitCode, Failure> {
             }
         }
         right(table, &[4, 5])
+    })
+}
+
+/// Its keys, certificates and lists, and when they end.
+pub(super) fn certificates(options: &ShowOptions) -> Result<ExitCode, Failure> {
+    show(options, "certificates", |value| {
+        let mut table = new_table(&["OWNER", "ROLE", "ENDS", "STATE", "NAMES", "FILE"]);
+        for part in value.as_array().into_iter().flatten() {
+            let list = |value: &Value| {
+                let texts = value.as_array().into_iter().flatten().map(text);
+                texts.collect::<Vec<_>>().join(" ")
+            };
+            let certificates = part["certificates"]
+                .as_array()
+                .map_or(&[][..], Vec::as_slice);
+            let named = |one: &Value| match list(&one["names"]) {
+                names if names.is_empty() => text(&one["subject"]),
+                names => names,
+            };
+            table.add_row([
+                text(&part["owner"]),
+                text(&part["role"]),
+                text(&part["ends"]),
+                part["error"].as_str().map_or_else(
+                    || "in use".to_owned(),
+                    |error| format!("an earlier one in use; {error}"),
+                ),
+                certificates
+                    .iter()
+                    .map(named)
+                    .collect::<Vec<_>>()
+                    .join("; "),
+                list(&part["files"]),
+            ]);
+        }
+        table
     })
 }
 

@@ -112,6 +112,9 @@ codes! {
     SharedSocket "W0403" Error "Listeners of one address differ in what is settled before the host is known.";
     AdminAddress "W0404" Error "The admin or metrics address is also used for something else.";
     NoProtocol "W0405" Error "A listener speaks no protocol.";
+    NoCertificate "W0406" Error "A listener with TLS has no certificate to show.";
+    NoAuthority "W0407" Error "Clients' certificates are asked for, and no authority is named that would be believed.";
+    IdleValidation "W0408" Warning "Clients' certificates are not asked for, so what is said about them has no effect.";
 
     NoEndpoints "W0501" Warning "A backend in use has no endpoint; it answers 503.";
     DuplicateEndpoint "W0502" Warning "A backend has the same endpoint twice.";

@@ -19,6 +19,7 @@ const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 /// The id that ties the logs of all hops together.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -29,7 +30,7 @@ const FORGEABLE: [HeaderName; 8] = [
     X_FORWARDED_HOST,
     HeaderName::from_static("x-forwarded-port"),
     HeaderName::from_static("x-real-ip"),
-    HeaderName::from_static("x-forwarded-client-cert"),
+    X_FORWARDED_CLIENT_CERT,
     FORWARDED,
     X_REQUEST_ID,
 ];
@@ -153,10 +154,12 @@ fn strip_where(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
 pub(crate) struct Hop<'a> {
     /// The client's address as a field value, made once a connection.
     pub(crate) peer: &'a HeaderValue,
-    /// `http` or `https`, as a field value.
-    pub(crate) scheme: &'a HeaderValue,
+    /// `http` or `https`.
+    pub(crate) scheme: &'static str,
     /// Host and port that the client asked for.
     pub(crate) authority: &'a HeaderValue,
+    /// Who the client is by its certificate, as an element of `x-forwarded-client-cert`.
+    pub(crate) certificate: Option<&'a HeaderValue>,
     /// The version that the client spoke.
     pub(crate) version: Version,
 }
@@ -164,18 +167,13 @@ pub(crate) struct Hop<'a> {
 /// Sets `x-forwarded-*` and `via`. Earlier values are there only if a trusted peer sent them: the
 /// address is then added to the list, protocol and host stay what that peer said.
 pub(crate) fn forward(headers: &mut HeaderMap, hop: &Hop<'_>) {
-    let list = match joined(headers, &X_FORWARDED_FOR) {
-        Some(mut earlier) => {
-            earlier.extend_from_slice(b", ");
-            earlier.extend_from_slice(hop.peer.as_bytes());
-            HeaderValue::from_bytes(&earlier).unwrap_or_else(|_| hop.peer.clone())
-        }
-        None => hop.peer.clone(),
-    };
-    headers.insert(X_FORWARDED_FOR, list);
+    extend(headers, X_FORWARDED_FOR, hop.peer);
+    if let Some(certificate) = hop.certificate {
+        extend(headers, X_FORWARDED_CLIENT_CERT, certificate);
+    }
     headers
         .entry(X_FORWARDED_PROTO)
-        .or_insert_with(|| hop.scheme.clone());
+        .or_insert_with(|| HeaderValue::from_static(hop.scheme));
     headers
         .entry(X_FORWARDED_HOST)
         .or_insert_with(|| hop.authority.clone());
@@ -185,6 +183,19 @@ pub(crate) fn forward(headers: &mut HeaderMap, hop: &Hop<'_>) {
         _ => HeaderValue::from_static("1.1 weir"),
     };
     headers.append(VIA, via);
+}
+
+/// Adds an element at the end of a list.
+fn extend(headers: &mut HeaderMap, name: HeaderName, element: &HeaderValue) {
+    let list = match joined(headers, &name) {
+        Some(mut earlier) => {
+            earlier.extend_from_slice(b", ");
+            earlier.extend_from_slice(element.as_bytes());
+            HeaderValue::from_bytes(&earlier).unwrap_or_else(|_| element.clone())
+        }
+        None => element.clone(),
+    };
+    headers.insert(name, list);
 }
 
 /// All lines of a field as one list, or `None` when there is none.
@@ -373,15 +384,13 @@ mod tests {
 
     #[test]
     fn forwarding_appends_the_peer_and_keeps_what_a_trusted_one_said() {
-        let (peer, scheme) = (
-            HeaderValue::from_static("10.0.0.9"),
-            HeaderValue::from_static("http"),
-        );
+        let peer = HeaderValue::from_static("10.0.0.9");
         let authority = HeaderValue::from_static("a.example:8080");
         let hop = Hop {
             peer: &peer,
-            scheme: &scheme,
+            scheme: "http",
             authority: &authority,
+            certificate: None,
             version: Version::HTTP_11,
         };
         let mut fresh = HeaderMap::new();

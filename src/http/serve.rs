@@ -25,6 +25,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::body::ResponseBody;
+use crate::tls::stream::Stream;
 
 /// What a listener allows. Times of zero mean no bound.
 #[derive(Debug, Clone)]
@@ -78,6 +79,8 @@ pub(crate) struct Control {
     /// Something has come since the connection became idle: a head has begun.
     heard: Arc<AtomicBool>,
     close: Cell<Close>,
+    /// When it was first asked to end.
+    asked: Cell<Option<Instant>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -92,6 +95,7 @@ impl Control {
             in_flight: Cell::new(0),
             heard: Arc::default(),
             close: Cell::new(Close::No),
+            asked: Cell::new(None),
             waker: RefCell::new(None),
         })
     }
@@ -100,6 +104,7 @@ impl Control {
     pub(crate) fn close(&self, how: Close) {
         if how > self.close.get() {
             self.close.set(how);
+            self.asked.set(self.asked.get().or(Some(self.clock.get())));
             if let Some(waker) = self.waker.borrow().as_ref() {
                 waker.wake_by_ref();
             }
@@ -115,6 +120,15 @@ impl Control {
         let late = |bound: Duration| !bound.is_zero() && spent > bound;
         match self.state.get() {
             State::Idle if late(options.idle_timeout) => self.close(Close::Graceful),
+            // hyper closes an idle connection by itself, but not one that has had no request yet.
+            State::Idle
+                if self
+                    .asked
+                    .get()
+                    .is_some_and(|asked| now > asked + LAST_CALL) =>
+            {
+                self.close(Close::Now);
+            }
             State::Head if late(options.header_timeout) => self.close(Close::Now),
             State::Idle | State::Head | State::Busy => {}
         }
@@ -200,7 +214,7 @@ where
 
 /// Serves the connection until it ends.
 pub(crate) async fn serve<S>(
-    stream: TcpStream,
+    stream: Stream,
     options: &ServeOptions,
     control: &Rc<Control>,
     service: S,
@@ -209,10 +223,14 @@ where
     S: hyper::service::Service<Request<Incoming>, Response = Response<ResponseBody>> + 'static,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let http2 = match first_bytes(&stream, options, control).await {
-        Ok(Some(http2)) => http2,
-        Ok(None) => return Ended::Closed,
-        Err(_) => return Ended::Io,
+    let http2 = match &stream {
+        // Without ALPN it is HTTP/1.1 (RFC 9113, 3.2); what is not spoken was not offered.
+        Stream::Tls(_) => stream.alpn() == Some(b"h2"),
+        Stream::Plain(tcp) => match first_bytes(tcp, options, control).await {
+            Ok(Some(http2)) => http2,
+            Ok(None) => return Ended::Closed,
+            Err(_) => return Ended::Io,
+        },
     };
     let io = Watched {
         inner: TokioIo::new(stream),
@@ -344,7 +362,7 @@ const UNREAD_BYTES: usize = 256 * 1024;
 
 /// The socket, noting that something has come. hyper wants it `Send` for the sake of upgrades.
 struct Watched {
-    inner: TokioIo<TcpStream>,
+    inner: TokioIo<Stream>,
     heard: Arc<AtomicBool>,
 }
 
@@ -381,7 +399,7 @@ impl Write for Watched {
         ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
         let mut unread = [0; 8192];
         for _ in 0..UNREAD_BYTES / unread.len() {
-            match self.inner.inner().try_read(&mut unread) {
+            match self.inner.inner().tcp().try_read(&mut unread) {
                 Ok(1..) => {}
                 Ok(0) | Err(_) => break,
             }

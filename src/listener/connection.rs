@@ -10,9 +10,11 @@ use hyper::service::service_fn;
 use tokio::net::TcpStream;
 
 use crate::http::serve::{self, Control, Ended};
-use crate::proxy::context::{Connection, Connections, Worker};
+use crate::proxy::context::{Connection, Connections, Session, Worker};
 use crate::proxy::handler::{Exchange, handle};
 use crate::snapshot::port::Door;
+use crate::tls::server as tls;
+use crate::tls::stream::Stream;
 
 /// Serves the connection on this worker in a task of its own.
 pub(crate) fn spawn(stream: TcpStream, peer: SocketAddr, worker: &Rc<Worker>, door: &Arc<Door>) {
@@ -21,19 +23,30 @@ pub(crate) fn spawn(stream: TcpStream, peer: SocketAddr, worker: &Rc<Worker>, do
     // It may have been accepted, or handed over, after the wish to close went round.
     control.close(worker.closing.get());
     let entered = Connections::enter(worker, Arc::clone(door), Rc::clone(&control));
-    let connection = Connection::new(
-        Rc::clone(worker),
-        Rc::clone(&control),
-        peer,
-        Arc::clone(door),
-    );
-    let door = Arc::clone(door);
+    let (worker, door) = (Rc::clone(worker), Arc::clone(door));
     drop(tokio::task::spawn_local(async move {
         let _held = (open, entered);
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "the connection was lost before its first byte");
             return;
         }
+        let Some(begun) = control.until_closed(secure(stream, &worker, &door)).await else {
+            return;
+        };
+        let (stream, session) = match begun {
+            Ok(begun) => begun,
+            Err(refused) => {
+                tracing::info!(%peer, address = %door.address, "no handshake: {refused}");
+                return;
+            }
+        };
+        let connection = Connection::new(
+            worker,
+            Rc::clone(&control),
+            peer,
+            Arc::clone(&door),
+            session,
+        );
         let service = service_fn(move |request| {
             let exchange = Exchange::begin(&connection, request);
             async { Ok::<_, std::convert::Infallible>(handle(exchange).await) }
@@ -44,4 +57,21 @@ pub(crate) fn spawn(stream: TcpStream, peer: SocketAddr, worker: &Rc<Worker>, do
             tracing::debug!(%peer, %error, "the connection did not speak HTTP");
         }
     }));
+}
+
+/// Shakes hands where the address has TLS. An address that is gone altogether may have had it.
+async fn secure(
+    stream: TcpStream,
+    worker: &Worker,
+    door: &Door,
+) -> Result<(Stream, Option<Session>), tls::Refused> {
+    let port = worker.with_snapshot(|snapshot| snapshot.port(door.address).map(Arc::clone));
+    let port = port.ok_or_else(tls::Refused::gone)?;
+    let Some(first) = port.tls() else {
+        return Ok((Stream::Plain(stream), None));
+    };
+    let choose = |name: Option<&str>| port.tls_for(name).map(Arc::clone);
+    let accepted = tls::accept(stream, first, choose).await?;
+    let session = Session::new(accepted.listener, accepted.identity);
+    Ok((Stream::Tls(accepted.stream), Some(session)))
 }

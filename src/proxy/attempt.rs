@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Request, Response, Uri, Version, request};
 use hyper::body::Incoming;
@@ -14,10 +15,10 @@ use super::context::Worker;
 use super::error::ProxyError;
 use crate::http::body::{RequestBody, RequestProgress};
 use crate::telemetry::backend::AttemptOutcome;
-use crate::upstream::backend::{Backend, Protocol};
+use crate::upstream::backend::Backend;
 use crate::upstream::connect::ConnectError;
 use crate::upstream::endpoint::Endpoint;
-use crate::upstream::pool::{Lease, Sender};
+use crate::upstream::pool::{Lease, Sender, Wanted};
 
 /// A request ready to be sent: head without Host, canonical authority, body.
 #[derive(Debug)]
@@ -83,13 +84,17 @@ async fn exchange(
     let progress = outgoing.progress;
     let empty = matches!(outgoing.body, RequestBody::Empty);
     let repeatable = empty && is_idempotent(&outgoing.parts.method);
-    let mut request = encode(backend, outgoing.parts, &outgoing.authority, outgoing.body)?;
+    let tunnel = outgoing.parts.headers.contains_key(http::header::UPGRADE);
+    let mut request = Request::from_parts(outgoing.parts, outgoing.body);
     let mut sent = 0;
     loop {
-        let mut lease = worker
-            .pools
-            .lease(backend, endpoint, repeatable, sent > 0)
-            .await?;
+        let wanted = Wanted {
+            repeatable,
+            new: sent > 0,
+            tunnel,
+        };
+        let mut lease = worker.pools.lease(backend, endpoint, wanted).await?;
+        encode(&lease.sender, backend, &mut request, &outgoing.authority)?;
         // A copy of the head is the price of sending an idempotent request again. Only a kept
         // connection can be stale, so only there it is paid.
         let copy = (lease.reused && repeatable).then(|| head_copy(&request));
@@ -155,31 +160,35 @@ fn is_idempotent(method: &Method) -> bool {
     )
 }
 
-/// Puts authority, target and framing where the endpoint's HTTP version has them.
+/// Puts authority, target and framing where the connection's HTTP version has them.
 fn encode(
+    sender: &Sender,
     backend: &Backend,
-    mut parts: request::Parts,
+    request: &mut Request<RequestBody>,
     authority: &HeaderValue,
-    body: RequestBody,
-) -> Result<Request<RequestBody>, ProxyError> {
-    match backend.settings().protocol {
-        Protocol::Http1 => {
-            parts.version = Version::HTTP_11;
-            parts.headers.insert(http::header::HOST, authority.clone());
-            let unknown_length = http_body::Body::size_hint(&body).exact().is_none();
+) -> Result<(), ProxyError> {
+    match sender {
+        Sender::Http1(_) => {
+            *request.version_mut() = Version::HTTP_11;
+            // What was encoded for HTTP/2 before has an authority in its target.
+            if request.uri().authority().is_some() {
+                let target = request.uri().path_and_query().cloned();
+                *request.uri_mut() = target.map(Uri::from).unwrap_or_default();
+            }
+            let unknown_length = http_body::Body::size_hint(request.body()).exact().is_none();
+            let headers = request.headers_mut();
+            headers.insert(HOST, authority.clone());
             // hyper drops a body of unknown length on GET and HEAD unless it is told otherwise.
-            if unknown_length && !parts.headers.contains_key(http::header::CONTENT_LENGTH) {
-                parts.headers.insert(
-                    http::header::TRANSFER_ENCODING,
-                    HeaderValue::from_static("chunked"),
-                );
+            if unknown_length && !headers.contains_key(CONTENT_LENGTH) {
+                headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
             }
         }
-        Protocol::H2c => {
-            parts.version = Version::HTTP_2;
-            let target = parts.uri.path_and_query().cloned();
+        Sender::Http2(_) => {
+            *request.version_mut() = Version::HTTP_2;
+            let target = request.uri().path_and_query().cloned();
             let mut uri = http::uri::Parts::default();
-            uri.scheme = Some(Scheme::HTTP);
+            let secure = backend.tls().is_some();
+            uri.scheme = Some(if secure { Scheme::HTTPS } else { Scheme::HTTP });
             uri.authority = Authority::try_from(authority.as_bytes()).ok();
             uri.path_and_query = target.or_else(|| Some(PathAndQuery::from_static("/")));
             if uri.authority.is_none() {
@@ -188,8 +197,10 @@ fn encode(
                     crate::http::authority::Reject::HostCount,
                 ));
             }
-            parts.uri = Uri::from_parts(uri).unwrap_or_default();
+            *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
+            request.headers_mut().remove(HOST);
+            request.headers_mut().remove(TRANSFER_ENCODING);
         }
     }
-    Ok(Request::from_parts(parts, body))
+    Ok(())
 }

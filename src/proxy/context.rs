@@ -18,6 +18,7 @@ use crate::http::serve::{Close, Control};
 use crate::snapshot::current::Reader;
 use crate::snapshot::port::{Door, Port};
 use crate::snapshot::{AccessLogHandle, Snapshot};
+use crate::tls::identity::PeerIdentity;
 use crate::upstream::pool::Pools;
 
 /// Everything that belongs to one thread of the data path.
@@ -144,6 +145,30 @@ impl Drop for Entered {
     }
 }
 
+/// What a handshake has settled.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// The listener that the client asked for.
+    pub(crate) listener: Box<str>,
+    pub(crate) identity: Option<PeerIdentity>,
+    /// The identity as the next hop is told.
+    pub(crate) forwarded: Option<HeaderValue>,
+}
+
+impl Session {
+    pub(crate) fn new(listener: Box<str>, identity: Option<PeerIdentity>) -> Self {
+        // Its characters are all visible ASCII; without the field nobody is believed to be anybody.
+        let forwarded = identity
+            .as_ref()
+            .and_then(|identity| HeaderValue::try_from(identity.forwarded()).ok());
+        Self {
+            listener,
+            identity,
+            forwarded,
+        }
+    }
+}
+
 /// What is true for every request of a connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -152,8 +177,8 @@ pub(crate) struct Connection {
     pub(crate) peer: SocketAddr,
     /// The peer's address as a field value.
     pub(crate) peer_value: HeaderValue,
-    /// `http` as a field value.
-    pub(crate) scheme: HeaderValue,
+    /// What TLS says of the client; `None` for plain HTTP.
+    pub(crate) session: Option<Session>,
     pub(crate) door: Arc<Door>,
 }
 
@@ -163,6 +188,7 @@ impl Connection {
         control: Rc<Control>,
         peer: SocketAddr,
         door: Arc<Door>,
+        session: Option<Session>,
     ) -> Rc<Self> {
         let address = peer.ip().to_canonical();
         let peer_value = HeaderValue::try_from(address.to_string());
@@ -172,9 +198,23 @@ impl Connection {
             peer: SocketAddr::new(address, peer.port()),
             // An address is always a valid field value; "unknown" is the word of RFC 7239 for none.
             peer_value: peer_value.unwrap_or_else(|_| HeaderValue::from_static("unknown")),
-            scheme: HeaderValue::from_static("http"),
+            session,
             door,
         })
+    }
+
+    /// `http` or `https`.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.session.is_some() {
+            "https"
+        } else {
+            "http"
+        }
+    }
+
+    /// Who the client is, where it has shown a certificate.
+    pub(crate) fn identity(&self) -> Option<&PeerIdentity> {
+        self.session.as_ref()?.identity.as_ref()
     }
 
     /// What a request that begins now sees of the serving snapshot.

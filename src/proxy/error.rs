@@ -44,6 +44,8 @@ pub(crate) enum ProxyError {
     AttemptTimeout,
     #[error("the request took longer than its limit")]
     RequestTimeout,
+    #[error("the connection was made for another listener than the request's host belongs to")]
+    Misdirected,
     #[error("the listener has its limit of requests")]
     Overloaded,
     #[error("a header block is too large")]
@@ -100,6 +102,10 @@ impl ProxyError {
             Self::Connect(ConnectError::Failed { .. } | ConnectError::Handshake { .. }) => {
                 (StatusCode::SERVICE_UNAVAILABLE, Reason::ConnectFailed)
             }
+            Self::Connect(ConnectError::Tls { .. } | ConnectError::NoHttp2 { .. }) => {
+                (StatusCode::SERVICE_UNAVAILABLE, Reason::TlsFailed)
+            }
+            Self::Misdirected => (StatusCode::MISDIRECTED_REQUEST, Reason::Misdirected),
             Self::Connect(ConnectError::Timeout { .. }) => {
                 (StatusCode::SERVICE_UNAVAILABLE, Reason::ConnectTimeout)
             }

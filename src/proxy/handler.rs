@@ -110,6 +110,7 @@ async fn forward(
     let asked = asked_upgrade(&mut parts);
     let target = canonical(port, &mut parts, outcome)?; //                   400, 414, 417, 431, 501
     let listener = port.listener(target.host()).ok_or(ProxyError::NoRoute)?; //                  404
+    directed(&connection, listener)?; //                                                         421
     outcome.listener = Some((listener.id, Arc::clone(&listener.name)));
     outcome.metrics = Some(Arc::clone(&listener.unmatched));
     outcome.permit = listener.permit().map_err(|_| ProxyError::Overloaded)?; //                  503
@@ -119,12 +120,17 @@ async fn forward(
     }
     let (rule, matched) = find(listener, &target, &parts)?; //                                   404
     outcome.metrics = Some(Arc::clone(&rule.metrics));
+    let asked_at = AskedAt {
+        scheme: connection.scheme(),
+        target: &target,
+        parts: &parts,
+    };
     if let Some(answer) = &rule.filters.answer {
-        return immediate(answer, listener, &target, &parts, matched);
+        return immediate(answer, listener, &asked_at, matched);
     }
     let choice = choose(&rule, &connection, &parts, client, outcome)?; //                    500, 503
     if let Some(answer) = &choice.arm.filters.answer {
-        return immediate(answer, listener, &target, &parts, matched);
+        return immediate(answer, listener, &asked_at, matched);
     }
     let arm = choice.arm;
     let backend = arm.backend.as_ref().ok_or(ProxyError::InvalidBackend)?; //                    500
@@ -192,6 +198,15 @@ fn canonical(
         first.target_bytes,
         first.header_count,
     )?)
+}
+
+/// A connection that was secured for one listener must not reach another, whose clients may have to
+/// be somebody else (RFC 9110, 7.4).
+fn directed(connection: &Connection, listener: &Listener) -> Result<(), ProxyError> {
+    match &connection.session {
+        Some(session) if *session.listener != *listener.name => Err(ProxyError::Misdirected),
+        _ => Ok(()),
+    }
 }
 
 /// Decides what of the head is believed, and who the client is.
@@ -316,13 +331,12 @@ fn promises_body(headers: &HeaderMap) -> bool {
 fn immediate(
     answer: &Answer,
     listener: &Listener,
-    target: &Target,
-    parts: &request::Parts,
+    asked_at: &AskedAt<'_>,
     matched: MatchedPath,
 ) -> Result<Response<ResponseBody>, ProxyError> {
     match answer {
         Answer::Redirect(redirect) => {
-            let location = location(redirect, listener, target, parts, matched);
+            let location = location(redirect, listener, asked_at, matched);
             let mut response = Response::new(ResponseBody::empty());
             *response.status_mut() = redirect.status;
             let location = HeaderValue::try_from(location).map_err(|_| ProxyError::Fields)?;
@@ -343,20 +357,28 @@ fn immediate(
     }
 }
 
+/// What the client asked for, and how.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AskedAt<'a> {
+    /// `http` or `https`.
+    pub(crate) scheme: &'static str,
+    pub(crate) target: &'a Target,
+    pub(crate) parts: &'a request::Parts,
+}
+
 /// Where a redirect sends the client.
 pub(crate) fn location(
     redirect: &Redirect,
     listener: &Listener,
-    target: &Target,
-    parts: &request::Parts,
+    asked_at: &AskedAt<'_>,
     matched: MatchedPath,
 ) -> String {
     redirect.location(&RedirectSource {
-        scheme: "http",
-        host: target.host(),
+        scheme: asked_at.scheme,
+        host: asked_at.target.host(),
         listener_port: listener.advertised_port,
-        path: parts.uri.path(),
-        query: parts.uri.query(),
+        path: asked_at.parts.uri.path(),
+        query: asked_at.parts.uri.query(),
         matched,
     })
 }
@@ -380,8 +402,12 @@ fn for_next_hop(
         &mut parts.headers,
         &Hop {
             peer: &connection.peer_value,
-            scheme: &connection.scheme,
+            scheme: connection.scheme(),
             authority: &target.authority,
+            certificate: connection
+                .session
+                .as_ref()
+                .and_then(|it| it.forwarded.as_ref()),
             version: parts.version,
         },
     );
@@ -452,7 +478,8 @@ fn finish_response(
     }
     if let (Some(key), Some(sticky)) = (&choice.issued, &rule.sticky)
         && let KeySource::Cookie(cookie) = &sticky.source
-        && let Ok(value) = HeaderValue::try_from(cookie.set_cookie(key, false))
+        && let Ok(value) =
+            HeaderValue::try_from(cookie.set_cookie(key, outcome.connection.session.is_some()))
     {
         response
             .headers_mut()

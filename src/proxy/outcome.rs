@@ -22,6 +22,7 @@ use crate::snapshot::rule::Why;
 use crate::telemetry::access_log::Record;
 use crate::telemetry::reason::Reason;
 use crate::telemetry::route::{Finished, NONE, RouteMetrics};
+use crate::tls::identity::PeerIdentity;
 use crate::upstream::backend::Holding;
 use crate::upstream::pool::Lease;
 
@@ -209,8 +210,9 @@ impl Outcome {
             trace_id: None,
             client: log.client,
             client_port: client_is_peer.then(|| self.connection.peer.port()),
+            identity: self.connection.identity().map(PeerIdentity::name),
             method: log.method.as_str(),
-            scheme: "http",
+            scheme: self.connection.scheme(),
             host: &host,
             path: log.uri.path(),
             query: log.uri.query(),

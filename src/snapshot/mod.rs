@@ -12,7 +12,7 @@ pub(crate) mod filters;
 pub(crate) mod port;
 pub(crate) mod rule;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,6 +22,9 @@ use self::port::Port;
 use self::rule::Rule;
 use crate::config::document::Document;
 use crate::telemetry::access_log::{self, AccessLog};
+use crate::tls::client::Originator;
+use crate::tls::files::PartStatus;
+use crate::tls::server::Terminator;
 use crate::upstream::backend::Backend;
 
 /// One compiled configuration.
@@ -53,6 +56,46 @@ impl Snapshot {
         self.ports
             .get(&address)
             .or_else(|| self.leaving.get(&address))
+    }
+
+    fn terminators(&self) -> impl Iterator<Item = &Arc<Terminator>> {
+        let listeners = self.ports.values().flat_map(|port| &port.listeners);
+        listeners.filter_map(|listener| listener.tls.as_ref())
+    }
+
+    fn originators(&self) -> impl Iterator<Item = &Arc<Originator>> {
+        self.backends.values().filter_map(|backend| backend.tls())
+    }
+
+    /// Every file of keys, certificates and lists.
+    pub(crate) fn tls_files(&self) -> BTreeSet<PathBuf> {
+        let served = self.terminators().flat_map(|tls| tls.files());
+        served
+            .chain(self.originators().flat_map(|tls| tls.files()))
+            .collect()
+    }
+
+    /// Reads those files again; new connections use what can be used. Blocks.
+    pub(crate) fn renew_tls(&self) {
+        self.terminators().for_each(|tls| tls.refresh());
+        self.originators().for_each(|tls| tls.refresh());
+    }
+
+    /// What is in use of those files, with whose it is: `listener/` or `backend/` and a name.
+    pub(crate) fn tls_status(&self) -> Vec<(String, PartStatus)> {
+        let served = self.terminators().flat_map(|tls| {
+            let owner = format!("listener/{}", tls.settings().listener);
+            tls.status()
+                .into_iter()
+                .map(move |part| (owner.clone(), part))
+        });
+        let asked = self.originators().flat_map(|tls| {
+            let owner = format!("backend/{}", tls.settings().backend);
+            tls.status()
+                .into_iter()
+                .map(move |part| (owner.clone(), part))
+        });
+        served.chain(asked).collect()
     }
 }
 

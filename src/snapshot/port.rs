@@ -14,6 +14,7 @@ use crate::http::serve::ServeOptions;
 use crate::route::{HostMap, Table};
 use crate::telemetry::connection::ListenerMetrics;
 use crate::telemetry::route::RouteMetrics;
+use crate::tls::server::Terminator;
 
 /// What the connections of an address need for as long as they live. They hold this and never the
 /// [`Port`], so that a tunnel or an idle connection keeps no routing table of an earlier snapshot.
@@ -43,6 +44,10 @@ pub(crate) struct Listener {
     pub(crate) id: u16,
     pub(crate) name: Arc<str>,
     pub(crate) hostname: Option<Box<str>>,
+    /// Whether it has TLS, even where the files for it were not opened.
+    pub(crate) secure: bool,
+    /// `None` for plain HTTP. Listeners of one port have it all or none.
+    pub(crate) tls: Option<Arc<Terminator>>,
     /// The port that clients see.
     pub(crate) advertised_port: u16,
     pub(crate) trusted: Vec<IpNet>,
@@ -94,5 +99,23 @@ impl Port {
     pub(crate) fn listener(&self, host: &str) -> Option<&Arc<Listener>> {
         let index = self.by_host.candidates(host).find_map(|index| *index)?;
         self.listeners.get(index)
+    }
+
+    /// The TLS whose bounds count before the client has said what it wants; `None` for plain HTTP.
+    pub(crate) fn tls(&self) -> Option<&Arc<Terminator>> {
+        self.listeners.first()?.tls.as_ref()
+    }
+
+    /// The TLS for the name that a client asks for. One that asks for none gets the listener
+    /// without a hostname, or else the first.
+    pub(crate) fn tls_for(&self, name: Option<&str>) -> Option<&Arc<Terminator>> {
+        let listener = match name {
+            Some(name) => self.listener(&name.to_ascii_lowercase()),
+            None => {
+                let any = self.listeners.iter().find(|it| it.hostname.is_none());
+                any.or(self.listeners.first())
+            }
+        };
+        listener?.tls.as_ref()
     }
 }

@@ -12,3 +12,4 @@ pub(crate) mod process;
 pub(crate) mod reason;
 pub(crate) mod recorder;
 pub(crate) mod route;
+pub(crate) mod tls;

@@ -11,12 +11,15 @@ use std::time::Duration;
 use super::balance::Balancer;
 use super::endpoint::{Endpoint, InFlight};
 use crate::telemetry::backend::BackendMetrics;
+use crate::tls::client::{OriginSettings, Originator};
 
 /// The HTTP version spoken to the endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Protocol {
     Http1,
     H2c,
+    /// What the endpoint chooses by ALPN.
+    Auto,
 }
 
 /// A load-balancing policy, without state.
@@ -32,6 +35,7 @@ pub(crate) struct Settings {
     pub(crate) name: Box<str>,
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) protocol: Protocol,
+    pub(crate) tls: Option<OriginSettings>,
     pub(crate) policy: Policy,
     pub(crate) connect_timeout: Duration,
     pub(crate) max_requests: u32,
@@ -53,6 +57,7 @@ pub(crate) struct PoolSettings {
 #[derive(Debug)]
 pub(crate) struct Backend {
     settings: Settings,
+    tls: Option<Arc<Originator>>,
     endpoints: Vec<Arc<Endpoint>>,
     balancer: Balancer,
     metrics: Arc<BackendMetrics>,
@@ -63,11 +68,15 @@ impl Backend {
     /// pools and numbers live on.
     pub(crate) fn new(
         settings: Settings,
+        tls: Option<Arc<Originator>>,
         metrics: Arc<BackendMetrics>,
         earlier: Option<&Self>,
     ) -> Arc<Self> {
         let known = |address: &SocketAddr| {
-            let earlier = earlier.filter(|e| e.settings.protocol == settings.protocol)?;
+            // A kept connection must be one that would be made now.
+            let earlier = earlier.filter(|e| {
+                e.settings.protocol == settings.protocol && e.settings.tls == settings.tls
+            })?;
             earlier
                 .endpoints
                 .iter()
@@ -88,6 +97,7 @@ impl Backend {
         };
         Arc::new(Self {
             settings,
+            tls,
             endpoints,
             balancer,
             metrics,
@@ -100,6 +110,11 @@ impl Backend {
 
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// `None` for plain text.
+    pub(crate) fn tls(&self) -> Option<&Arc<Originator>> {
+        self.tls.as_ref()
     }
 
     pub(crate) fn endpoints(&self) -> &[Arc<Endpoint>] {

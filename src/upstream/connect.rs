@@ -1,4 +1,4 @@
-//! A new connection to an endpoint, within a deadline.
+//! A new connection to an endpoint, TLS included, within a deadline.
 //!
 //! Must not know what is sent over it.
 
@@ -7,6 +7,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+
+use crate::tls::client::Originator;
+use crate::tls::stream::Stream;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +26,17 @@ pub(crate) enum ConnectError {
         address: SocketAddr,
         limit: Duration,
     },
-    /// The TCP connection stands, but HTTP did not begin.
+    /// The TCP connection stands, but the endpoint is not believed, does not believe us, or does not
+    /// speak TLS.
+    #[error("no TLS with {address}: {source}")]
+    Tls {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    /// TLS stands, but the endpoint did not agree to HTTP/2.
+    #[error("{address} did not choose h2 (ALPN)")]
+    NoHttp2 { address: SocketAddr },
+    /// The connection stands, but HTTP did not begin.
     #[error("no HTTP with {address}: {source}")]
     Handshake {
         address: SocketAddr,
@@ -34,22 +47,35 @@ pub(crate) enum ConnectError {
     Limit { limit: u32 },
 }
 
-/// Connects. A zero `limit` means no deadline but the kernel's.
+/// Connects. A zero `limit` means no deadline but the kernel's. With `http1`, nothing else is offered.
 pub(crate) async fn connect(
     address: SocketAddr,
+    tls: Option<&Originator>,
+    http1: bool,
     limit: Duration,
-) -> Result<TcpStream, ConnectError> {
+) -> Result<Stream, ConnectError> {
     let attempt = async {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
+        let tcp = async {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        };
+        let stream = tcp
+            .await
+            .map_err(|source| ConnectError::Failed { address, source })?;
+        let Some(tls) = tls else {
+            return Ok(Stream::Plain(stream));
+        };
+        let stream = tls.connect(stream, address, http1).await;
+        stream
+            .map(|stream| Stream::Tls(Box::new(stream)))
+            .map_err(|source| ConnectError::Tls { address, source })
     };
-    let failed = |source| ConnectError::Failed { address, source };
     if limit.is_zero() {
-        return attempt.await.map_err(failed);
+        return attempt.await;
     }
     match tokio::time::timeout(limit, attempt).await {
-        Ok(result) => result.map_err(failed),
+        Ok(result) => result,
         Err(_) => Err(ConnectError::Timeout { address, limit }),
     }
 }

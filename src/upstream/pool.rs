@@ -23,6 +23,7 @@ use super::endpoint::{Endpoint, EndpointId};
 use crate::http::body::RequestBody;
 use crate::http::serve::LocalExecutor;
 use crate::telemetry::backend::BackendMetrics;
+use crate::tls::stream::Stream;
 
 /// A connection kept for longer than this may just be closed by its endpoint. A request that must
 /// not be sent twice goes on a younger or a new one.
@@ -42,6 +43,25 @@ struct Pool {
     http1: RefCell<Vec<IdleHttp1>>,
     http2: RefCell<Vec<SharedHttp2>>,
     connecting: RefCell<Option<Rc<Notify>>>,
+    /// The endpoint has chosen HTTP/1.1 where it could have HTTP/2.
+    chose_http1: Cell<bool>,
+}
+
+/// What a request needs of its connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    /// The request may be sent again if a kept connection turns out stale.
+    pub(crate) repeatable: bool,
+    /// Not a kept one.
+    pub(crate) new: bool,
+    /// It asks for a tunnel, which only HTTP/1.1 has.
+    pub(crate) tunnel: bool,
+}
+
+/// A connection that was just made, as the endpoint chose it.
+enum Opened {
+    Http1(http1::SendRequest<RequestBody>),
+    Http2(SharedHttp2),
 }
 
 #[derive(Debug)]
@@ -75,12 +95,12 @@ pub(crate) struct Lease {
 #[derive(Debug)]
 pub(crate) enum Sender {
     Http1(http1::SendRequest<RequestBody>),
-    Http2(Stream),
+    Http2(Http2Stream),
 }
 
 /// The right to one stream of a shared connection.
 #[derive(Debug)]
-pub(crate) struct Stream {
+pub(crate) struct Http2Stream {
     pub(crate) sender: http2::SendRequest<RequestBody>,
     _guard: StreamGuard,
 }
@@ -119,8 +139,6 @@ impl Lease {
 
 impl Pools {
     /// A connection to `endpoint`: a kept one, or a new one.
-    /// `repeatable`: whether the request may be sent again if a kept connection turns out stale.
-    /// `new`: do not use a kept one.
     ///
     /// # Errors
     /// When a new one is needed and cannot be had.
@@ -128,19 +146,24 @@ impl Pools {
         &self,
         backend: &Backend,
         endpoint: &Arc<Endpoint>,
-        repeatable: bool,
-        new: bool,
+        wanted: Wanted,
     ) -> Result<Lease, ConnectError> {
         let pool = self.pool(backend, endpoint);
-        match backend.settings().protocol {
-            Protocol::Http1 => {
-                if !new && let Some(lease) = pool.kept_http1(repeatable).await {
-                    return Ok(lease);
-                }
-                pool.open_http1(backend, endpoint).await
+        let http1 = match backend.settings().protocol {
+            Protocol::Http1 => true,
+            Protocol::H2c => false,
+            Protocol::Auto => wanted.tunnel || pool.chose_http1.get(),
+        };
+        if http1 {
+            if !wanted.new
+                && let Some(lease) = pool.kept_http1(wanted.repeatable).await
+            {
+                return Ok(lease);
             }
-            Protocol::H2c => Pool::shared_http2(pool, backend, endpoint, new).await,
+            let opened = pool.open(backend, endpoint, wanted.tunnel).await?;
+            return Ok(pool.lease_of(opened));
         }
+        Pool::shared_http2(pool, backend, endpoint, wanted).await
     }
 
     fn pool(&self, backend: &Backend, endpoint: &Arc<Endpoint>) -> Rc<Pool> {
@@ -152,6 +175,7 @@ impl Pools {
                 http1: RefCell::default(),
                 http2: RefCell::default(),
                 connecting: RefCell::default(),
+                chose_http1: Cell::default(),
             })
         };
         match pools.entry(endpoint.id()) {
@@ -161,6 +185,7 @@ impl Pools {
                     let (old, new) = (Rc::clone(entry.get()), fresh());
                     new.http1.swap(&old.http1);
                     new.http2.swap(&old.http2);
+                    new.chose_http1.swap(&old.chose_http1);
                     entry.insert(new);
                 }
                 Rc::clone(entry.get())
@@ -228,30 +253,49 @@ impl Pool {
         }
     }
 
-    async fn open_http1(
-        self: Rc<Self>,
+    /// Connects, and begins the HTTP that the backend is for or that the endpoint has chosen.
+    async fn open(
+        &self,
         backend: &Backend,
         endpoint: &Endpoint,
-    ) -> Result<Lease, ConnectError> {
+        tunnel: bool,
+    ) -> Result<Opened, ConnectError> {
         let permit = Permit::take(backend)?;
-        let address = endpoint.address();
-        let stream = connect(address, backend.settings().connect_timeout).await?;
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(128 * 1024)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|source| ConnectError::Handshake { address, source })?;
-        drop(tokio::task::spawn_local(async move {
-            let _permit = permit;
-            // Its errors reach the request that is in flight; with none, nobody needs them.
-            drop(connection.with_upgrades().await);
-        }));
-        Ok(Lease {
-            sender: Sender::Http1(sender),
-            reused: false,
-            born: Instant::now(),
-            pool: self,
-        })
+        let (address, protocol) = (endpoint.address(), backend.settings().protocol);
+        let (tls, limit) = (backend.tls(), backend.settings().connect_timeout);
+        let stream = connect(address, tls.map(|tls| &**tls), tunnel, limit).await?;
+        let agreed = matches!(stream, Stream::Plain(_)) || stream.alpn() == Some(b"h2");
+        let http2 = match protocol {
+            Protocol::Http1 => false,
+            // Not by prior knowledge where there is ALPN to agree (RFC 9113, 3.2).
+            Protocol::H2c if !agreed => return Err(ConnectError::NoHttp2 { address }),
+            Protocol::H2c => true,
+            Protocol::Auto => agreed,
+        };
+        self.chose_http1
+            .set(protocol == Protocol::Auto && !tunnel && !http2);
+        let failed = |source| ConnectError::Handshake { address, source };
+        if http2 {
+            open_http2(stream, permit).await.map(Opened::Http2)
+        } else {
+            open_http1(stream, permit).await.map(Opened::Http1)
+        }
+        .map_err(failed)
+    }
+
+    fn lease_of(self: Rc<Self>, opened: Opened) -> Lease {
+        match opened {
+            Opened::Http1(sender) => Lease {
+                sender: Sender::Http1(sender),
+                reused: false,
+                born: Instant::now(),
+                pool: self,
+            },
+            Opened::Http2(shared) => {
+                self.http2.borrow_mut().push(shared.clone());
+                Self::stream(self, shared, false)
+            }
+        }
     }
 
     /// A stream on a shared connection. One connects, the others wait for it.
@@ -259,8 +303,9 @@ impl Pool {
         pool: Rc<Self>,
         backend: &Backend,
         endpoint: &Endpoint,
-        mut new: bool,
+        wanted: Wanted,
     ) -> Result<Lease, ConnectError> {
+        let mut new = wanted.new;
         loop {
             if !new && let Some(shared) = pool.usable_http2() {
                 return Ok(Self::stream(pool, shared, true));
@@ -269,6 +314,11 @@ impl Pool {
             let Some(waiting) = waiting else { break };
             waiting.notified().await;
             new = false;
+            // Whoever connected may have learnt that there is nothing to share.
+            if pool.chose_http1.get() {
+                let opened = pool.open(backend, endpoint, wanted.tunnel).await?;
+                return Ok(pool.lease_of(opened));
+            }
         }
         let notify = Rc::new(Notify::new());
         *pool.connecting.borrow_mut() = Some(Rc::clone(&notify));
@@ -277,9 +327,8 @@ impl Pool {
             pool: Rc::clone(&pool),
             notify,
         };
-        let shared = pool.open_http2(backend, endpoint).await?;
-        pool.http2.borrow_mut().push(shared.clone());
-        Ok(Self::stream(Rc::clone(&pool), shared, false))
+        let opened = pool.open(backend, endpoint, wanted.tunnel).await?;
+        Ok(Rc::clone(&pool).lease_of(opened))
     }
 
     fn usable_http2(&self) -> Option<SharedHttp2> {
@@ -299,7 +348,7 @@ impl Pool {
         shared.streams.borrow_mut().0 += 1;
         let guard = StreamGuard(shared.streams);
         Lease {
-            sender: Sender::Http2(Stream {
+            sender: Sender::Http2(Http2Stream {
                 sender: shared.sender,
                 _guard: guard,
             }),
@@ -308,42 +357,50 @@ impl Pool {
             pool,
         }
     }
+}
 
-    async fn open_http2(
-        &self,
-        backend: &Backend,
-        endpoint: &Endpoint,
-    ) -> Result<SharedHttp2, ConnectError> {
-        let permit = Permit::take(backend)?;
-        let address = endpoint.address();
-        let stream = connect(address, backend.settings().connect_timeout).await?;
-        let (sender, connection) = http2::Builder::new(LocalExecutor)
-            .initial_stream_window_size(256 * 1024)
-            .initial_connection_window_size(1024 * 1024)
-            .max_send_buf_size(64 * 1024)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|source| ConnectError::Handshake { address, source })?;
-        let most_streams = Rc::new(Cell::new(connection.current_max_send_streams()));
-        let allowed = Rc::clone(&most_streams);
-        drop(tokio::task::spawn_local(async move {
-            let _permit = permit;
-            let mut connection = pin!(connection);
-            poll_fn(|cx| {
-                let ended = connection.as_mut().poll(cx).map(drop);
-                allowed.set(connection.current_max_send_streams());
-                ended
-            })
-            .await;
-        }));
-        let now = Instant::now();
-        Ok(SharedHttp2 {
-            sender,
-            born: now,
-            streams: Rc::new(RefCell::new((0, now))),
-            most_streams,
+async fn open_http1(
+    stream: Stream,
+    permit: Permit,
+) -> hyper::Result<http1::SendRequest<RequestBody>> {
+    let (sender, connection) = http1::Builder::new()
+        .max_buf_size(128 * 1024)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    drop(tokio::task::spawn_local(async move {
+        let _permit = permit;
+        // Its errors reach the request that is in flight; with none, nobody needs them.
+        drop(connection.with_upgrades().await);
+    }));
+    Ok(sender)
+}
+
+async fn open_http2(stream: Stream, permit: Permit) -> hyper::Result<SharedHttp2> {
+    let (sender, connection) = http2::Builder::new(LocalExecutor)
+        .initial_stream_window_size(256 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        .max_send_buf_size(64 * 1024)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    let most_streams = Rc::new(Cell::new(connection.current_max_send_streams()));
+    let allowed = Rc::clone(&most_streams);
+    drop(tokio::task::spawn_local(async move {
+        let _permit = permit;
+        let mut connection = pin!(connection);
+        poll_fn(|cx| {
+            let ended = connection.as_mut().poll(cx).map(drop);
+            allowed.set(connection.current_max_send_streams());
+            ended
         })
-    }
+        .await;
+    }));
+    let now = Instant::now();
+    Ok(SharedHttp2 {
+        sender,
+        born: now,
+        streams: Rc::new(RefCell::new((0, now))),
+        most_streams,
+    })
 }
 
 struct WakeOthers {

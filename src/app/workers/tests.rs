@@ -131,7 +131,7 @@ fn compile(registry: &Registry, earlier: Option<&Snapshot>, text: &str) -> Snaps
         registry,
         workers: 1,
         earlier,
-        open_log: false,
+        open_files: false,
     };
     compiler.compile(loaded.document, 0).unwrap()
 }

@@ -15,7 +15,7 @@ use super::view::{
 use crate::http::authority::{self, Target};
 use crate::http::headers;
 use crate::proxy::error::ProxyError;
-use crate::proxy::handler::{believe, find, location};
+use crate::proxy::handler::{AskedAt, believe, find, location};
 use crate::route::{self, HeaderEdits, MatchedPath, Mismatch, RequestView, Verdict};
 use crate::snapshot::Snapshot;
 use crate::snapshot::filters::{Answer, Filters};
@@ -230,10 +230,15 @@ fn answered(answer: &Answer, arrived: &Arrived<'_>, matched: MatchedPath) -> Out
         target,
         parts,
     } = arrived;
+    let asked_at = AskedAt {
+        scheme: if listener.secure { "https" } else { "http" },
+        target,
+        parts,
+    };
     Outcome::Answered(match answer {
         Answer::Redirect(redirect) => Answered {
             status: redirect.status.as_u16(),
-            location: Some(location(redirect, listener, target, parts, matched)),
+            location: Some(location(redirect, listener, &asked_at, matched)),
             bytes: 0,
         },
         Answer::Direct(direct) => Answered {

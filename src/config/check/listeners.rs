@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use super::place::{At, Report};
 use super::{Part, at_least_one};
-use crate::config::document::{Admin, Listener};
+use crate::config::document::{Admin, ClientValidationMode, Listener, ListenerTls};
 use crate::config::problem::Code;
 use crate::config::values::HostPattern;
 
@@ -97,6 +97,9 @@ fn check_one(listener: &Listener, at: At<'_>, report: &mut Report) {
         let message = "expected a port from 1 to 65535, found `0`";
         report.add(at.key("advertisedPort").problem(Code::WrongValue, message));
     }
+    if let Some(tls) = &listener.tls {
+        check_tls(tls, at.key("tls"), report);
+    }
     let limits = at.key("limits");
     at_least_one(
         limits,
@@ -124,6 +127,50 @@ fn check_one(listener: &Listener, at: At<'_>, report: &mut Report) {
     }
 }
 
+fn check_tls(tls: &ListenerTls, at: At<'_>, report: &mut Report) {
+    if tls.certificates.is_empty() && !at.lost_key("certificates") {
+        let help = "add `certificates: [{ certificate: tls.crt, key: tls.key }]`";
+        report.add(
+            at.key("certificates")
+                .problem(Code::NoCertificate, "there is no certificate to show")
+                .help(help),
+        );
+    }
+    at_least_one(at, "maxHandshakes", Some(tls.max_handshakes), report);
+    if tls.handshake_timeout.is_zero() {
+        let message =
+            "expected a duration above zero: without a bound, silent clients take every turn";
+        report.add(
+            at.key("handshakeTimeout")
+                .problem(Code::WrongValue, message),
+        );
+    }
+    let Some(clients) = &tls.client_validation else {
+        return;
+    };
+    let at = at.key("clientValidation");
+    if clients.mode != ClientValidationMode::None {
+        if clients.ca.is_none() && !at.lost_key("ca") {
+            let message = "no authority is named whose certificates would be believed";
+            report.add(
+                at.problem(Code::NoAuthority, message)
+                    .help("add `ca: ca.crt`, or write `mode: none`"),
+            );
+        }
+        return;
+    }
+    let said = [
+        ("ca", clients.ca.is_some()),
+        ("crls", !clients.crls.is_empty()),
+        ("allowedIdentities", !clients.allowed_identities.is_empty()),
+    ];
+    for (key, _) in said.into_iter().filter(|(_, said)| *said) {
+        let message = format!("`{key}` has no effect: no certificate is asked for");
+        let problem = at.key(key).problem(Code::IdleValidation, message);
+        report.add(problem.help("write `mode: require` or `mode: optional`"));
+    }
+}
+
 /// The first key in which two listeners of one socket differ and may not, because it counts before
 /// the head of a request has been read.
 fn difference(a: &Listener, b: &Listener) -> Option<&'static str> {
@@ -131,8 +178,13 @@ fn difference(a: &Listener, b: &Listener) -> Option<&'static str> {
         use crate::config::document::ListenerProtocol::{H2c, Http1};
         (it.protocols.contains(&Http1), it.protocols.contains(&H2c))
     };
+    let timeout = |it: &Listener| it.tls.as_ref().map(|tls| tls.handshake_timeout);
+    let handshakes = |it: &Listener| it.tls.as_ref().map(|tls| tls.max_handshakes);
     let differs = [
         ("protocols", speaks(a) != speaks(b)),
+        ("tls", a.tls.is_some() != b.tls.is_some()),
+        ("tls.handshakeTimeout", timeout(a) != timeout(b)),
+        ("tls.maxHandshakes", handshakes(a) != handshakes(b)),
         ("halfClose", a.half_close != b.half_close),
         (
             "limits.connections",

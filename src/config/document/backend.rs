@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::tls::BackendTls;
 use crate::config::values::{Duration, EndpointAddress, Name};
 
 /// One version of a service.
@@ -21,6 +22,9 @@ pub struct Backend {
     /// The HTTP version spoken to the endpoints.
     #[serde(default)]
     pub protocol: BackendProtocol,
+    /// TLS to the endpoints. Absent: none.
+    #[serde(default)]
+    pub tls: Option<BackendTls>,
     /// How a request's endpoint is chosen.
     #[serde(default)]
     pub load_balancing: LoadBalancing,
@@ -50,15 +54,18 @@ pub struct Endpoint {
     pub address: EndpointAddress,
 }
 
-/// The HTTP version spoken to a backend without TLS.
+/// The HTTP version spoken to a backend.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum BackendProtocol {
     /// HTTP/1.1.
     #[default]
     Http1,
-    /// HTTP/2 with prior knowledge.
+    /// HTTP/2, with prior knowledge where there is no TLS.
+    #[serde(alias = "h2")]
     H2c,
+    /// Under TLS what the endpoint chooses by ALPN; otherwise HTTP/1.1.
+    Auto,
 }
 
 /// How a request's endpoint is chosen.

@@ -5,6 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::tls::ListenerTls;
 use super::yes;
 use crate::config::values::{Address, ByteSize, Cidr, Duration, HostPattern, Name};
 
@@ -23,7 +24,11 @@ pub struct Listener {
     /// The port that clients see, where it differs from the one in `address`; used in redirects.
     #[serde(default)]
     pub advertised_port: Option<u16>,
-    /// The HTTP versions spoken. `http1` and `h2c` share the port.
+    /// TLS. Absent: plain HTTP. Listeners of one address have it all or none.
+    #[serde(default)]
+    pub tls: Option<ListenerTls>,
+    /// The HTTP versions spoken. `http1` and `h2c` share the port; under TLS the client chooses by
+    /// ALPN, and `h2c` stands for `h2`.
     #[serde(default = "both_protocols")]
     pub protocols: Vec<ListenerProtocol>,
     /// Peers whose `x-forwarded-*` and `x-request-id` are believed.
@@ -44,13 +49,14 @@ fn both_protocols() -> Vec<ListenerProtocol> {
     vec![ListenerProtocol::Http1, ListenerProtocol::H2c]
 }
 
-/// An HTTP version on a listener without TLS.
+/// An HTTP version on a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum ListenerProtocol {
     /// HTTP/1.0 and HTTP/1.1.
     Http1,
-    /// HTTP/2 with prior knowledge.
+    /// HTTP/2, with prior knowledge where there is no TLS.
+    #[serde(alias = "h2")]
     H2c,
 }
 

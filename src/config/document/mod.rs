@@ -9,6 +9,7 @@ mod filter;
 mod listener;
 mod route;
 mod split;
+mod tls;
 
 use std::path::PathBuf;
 
@@ -28,6 +29,9 @@ pub use self::route::{
 };
 pub use self::split::{
     BackendRef, Force, KeyCookie, OnUnavailable, RuleTimeouts, SameSite, Split, SplitKey,
+};
+pub use self::tls::{
+    BackendTls, ClientValidation, ClientValidationMode, KeyPair, ListenerTls, TlsVersion,
 };
 
 use super::values::{Address, Duration};

@@ -50,7 +50,7 @@ impl FromStr for HostPattern {
 }
 
 /// Whether `name` (lower case) can stand in DNS (RFC 1123, 2.1; `_` is added because it is in use).
-fn dns_name(name: &str) -> Result<(), String> {
+pub(super) fn dns_name(name: &str) -> Result<(), String> {
     if let Some((_, rest)) = name.split_once("://") {
         return Err(format!(
             "leave the scheme out: `{}`",

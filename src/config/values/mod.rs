@@ -81,12 +81,14 @@ impl<T: FromStr<Err = ValueError>> de::Visitor<'_> for Text<T> {
 
 mod address;
 mod field;
+mod identity;
 mod quantity;
 #[cfg(test)]
 mod tests;
 
 pub use address::{Address, Cidr, EndpointAddress, HostPattern};
 pub use field::{FieldName, FieldValue, MethodName};
+pub use identity::{IdentityPattern, ServerName};
 pub use quantity::{ByteSize, Duration, StatusCode, Weight};
 
 /// Name of a listener, route, rule or backend; safe in logs, metrics, URLs and file names.

@@ -1,4 +1,4 @@
-//! Tells when the files of a configuration have other contents.
+//! Tells when files, those of a configuration above all, have other contents.
 //!
 //! Owns the file-system watcher, its folders and the waiting. Must not know what the files say.
 //!
@@ -8,7 +8,9 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,6 +31,8 @@ const IMPATIENT: Duration = Duration::from_millis(250);
 const POLL: Duration = Duration::from_secs(10);
 /// Links followed on the way to a file, as the kernel has it.
 const LINKS: usize = 40;
+/// Of a file, these count.
+const MOST_BYTES: u64 = 32 * 1024 * 1024;
 
 /// A running watch; it ends when this is dropped.
 pub struct Watch {
@@ -50,7 +54,26 @@ impl Watch {
     /// # Errors
     /// When there can be no further thread. A system that cannot watch is polled.
     pub fn start(path: &Path, changed: Box<dyn Fn() + Send>) -> io::Result<Self> {
-        let path = std::path::absolute(path)?;
+        Self::of(&[path.to_owned()], fingerprint_first, changed)
+    }
+
+    /// Watches files of any content, as [`Watch::start`] does a configuration.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn files(paths: &[PathBuf], changed: Box<dyn Fn() + Send>) -> io::Result<Self> {
+        Self::of(paths, fingerprint_bytes, changed)
+    }
+
+    fn of(
+        paths: &[PathBuf],
+        fingerprint: fn(&[PathBuf]) -> u64,
+        changed: Box<dyn Fn() + Send>,
+    ) -> io::Result<Self> {
+        let paths = paths
+            .iter()
+            .map(std::path::absolute)
+            .collect::<io::Result<_>>()?;
         // One waiting event says the same as many.
         let (wake, woken) = sync_channel(1);
         let events = wake.clone();
@@ -64,14 +87,15 @@ impl Watch {
         });
         let stop = Arc::new(AtomicBool::new(false));
         let mut look = Look {
-            path,
+            paths,
+            fingerprint,
             watcher: watcher.ok(),
             folders: BTreeSet::new(),
             seen: 0,
             changed,
         };
         look.follow();
-        look.seen = fingerprint(&look.path);
+        look.seen = fingerprint(&look.paths);
         let stopped = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
             .name("config-watch".to_owned())
@@ -132,8 +156,28 @@ fn wait(woken: &Receiver<()>) -> bool {
     true
 }
 
+/// Of a configuration.
+fn fingerprint_first(paths: &[PathBuf]) -> u64 {
+    paths.first().map_or(0, |path| fingerprint(path))
+}
+
+/// Of files as they are. What cannot be read counts as such.
+fn fingerprint_bytes(paths: &[PathBuf]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for path in paths {
+        let bytes = File::open(path).and_then(|file| {
+            let mut bytes = Vec::new();
+            file.take(MOST_BYTES).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        });
+        bytes.map_err(|error| error.kind()).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
 struct Look {
-    path: PathBuf,
+    paths: Vec<PathBuf>,
+    fingerprint: fn(&[PathBuf]) -> u64,
     /// `None` where the system has no watcher for us.
     watcher: Option<RecommendedWatcher>,
     folders: BTreeSet<PathBuf>,
@@ -145,7 +189,7 @@ impl Look {
     fn again(&mut self) {
         // First the folders, then the contents: a change after this one comes as an event.
         self.follow();
-        let now = fingerprint(&self.path);
+        let now = (self.fingerprint)(&self.paths);
         if now != self.seen {
             self.seen = now;
             (self.changed)();
@@ -158,7 +202,7 @@ impl Look {
         let Some(watcher) = &mut self.watcher else {
             return;
         };
-        let wanted = folders(&self.path);
+        let wanted: BTreeSet<_> = self.paths.iter().flat_map(|path| folders(path)).collect();
         for gone in self.folders.difference(&wanted) {
             // It may have gone by itself.
             drop(watcher.unwatch(gone));

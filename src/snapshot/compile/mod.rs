@@ -3,6 +3,7 @@
 //!
 //! Owns defaults that depend on several fields, and which parts of the snapshot before live on.
 
+mod tls;
 mod values;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use crate::telemetry::backend::BackendMetrics;
 use crate::telemetry::connection::ListenerMetrics;
 use crate::telemetry::recorder::Registry;
 use crate::telemetry::route::{NONE, RouteMetrics};
+use crate::tls::material::MaterialError;
 use crate::upstream::backend::{Backend, Policy, PoolSettings, Protocol, Settings};
 
 /// Why a checked document does not run on this machine.
@@ -43,6 +45,12 @@ pub(crate) enum CompileError {
         path: String,
         source: std::io::Error,
     },
+    /// A certificate, key or list cannot be used.
+    #[error("{owner}: {source}")]
+    Tls {
+        owner: String,
+        source: MaterialError,
+    },
     /// An expression that the check accepted is refused.
     #[error("route {route}: {source}")]
     Pattern { route: String, source: PatternError },
@@ -58,8 +66,8 @@ pub(crate) struct Compiler<'a> {
     pub(crate) workers: usize,
     /// The snapshot that serves now; what did not change is taken over.
     pub(crate) earlier: Option<&'a Snapshot>,
-    /// Whether the access log is opened; `explain` and `check` do not.
-    pub(crate) open_log: bool,
+    /// Whether the access log and the files of TLS are opened; `explain` and `check` do not.
+    pub(crate) open_files: bool,
 }
 
 impl Compiler<'_> {
@@ -82,7 +90,7 @@ impl Compiler<'_> {
         for route in &document.routes {
             routes.push((route, self.route(route, &backends)?));
         }
-        let ports = self.ports(&document.listeners, &routes, generation);
+        let ports = self.ports(&document.listeners, &routes, generation)?;
         let admin = document.admin.clone().unwrap_or_default();
         let drain = document.drain.clone().unwrap_or_default();
         Ok(Snapshot {
@@ -110,21 +118,26 @@ impl Compiler<'_> {
     }
 
     fn backend(&self, written: &written::Backend) -> Result<Arc<Backend>, CompileError> {
-        let mut addresses: Vec<SocketAddr> = Vec::new();
+        let mut addresses: Vec<(SocketAddr, &EndpointAddress)> = Vec::new();
         for endpoint in &written.endpoints {
             for address in look_up(written.name.as_str(), &endpoint.address)? {
-                if !addresses.contains(&address) {
-                    addresses.push(address);
+                if !addresses.iter().any(|(known, _)| *known == address) {
+                    addresses.push((address, &endpoint.address));
                 }
             }
         }
+        let protocol = match written.protocol {
+            written::BackendProtocol::Http1 => Protocol::Http1,
+            written::BackendProtocol::H2c => Protocol::H2c,
+            written::BackendProtocol::Auto if written.tls.is_some() => Protocol::Auto,
+            written::BackendProtocol::Auto => Protocol::Http1,
+        };
+        let tls = tls::origin_settings(written, &addresses, protocol);
         let settings = Settings {
             name: written.name.as_str().into(),
-            addresses,
-            protocol: match written.protocol {
-                written::BackendProtocol::Http1 => Protocol::Http1,
-                written::BackendProtocol::H2c => Protocol::H2c,
-            },
+            addresses: addresses.into_iter().map(|(address, _)| address).collect(),
+            protocol,
+            tls: tls.clone(),
             policy: match written.load_balancing.policy {
                 written::LoadBalancingPolicy::RoundRobin => Policy::RoundRobin,
                 written::LoadBalancingPolicy::LeastRequest => Policy::LeastRequest,
@@ -148,8 +161,18 @@ impl Compiler<'_> {
             Some(earlier) => Arc::clone(earlier.metrics()),
             None => BackendMetrics::new(self.registry, &settings.name),
         };
+        let tls = if self.open_files {
+            let owner = || format!("backend {}", settings.name);
+            self.originator(tls).map_err(|source| CompileError::Tls {
+                owner: owner(),
+                source,
+            })?
+        } else {
+            None
+        };
         Ok(Backend::new(
             settings,
+            tls,
             metrics,
             earlier.map(|earlier| &**earlier),
         ))
@@ -183,7 +206,7 @@ impl Compiler<'_> {
         {
             return Ok(Arc::clone(earlier));
         }
-        if !self.open_log {
+        if !self.open_files {
             return Ok(Arc::new(AccessLogHandle {
                 settings: Some(settings),
                 log: AccessLog::off(),
@@ -211,7 +234,7 @@ impl Compiler<'_> {
         listeners: &[written::Listener],
         routes: &[(&written::Route, Vec<CompiledRule>)],
         generation: u64,
-    ) -> BTreeMap<SocketAddr, Arc<Port>> {
+    ) -> Result<BTreeMap<SocketAddr, Arc<Port>>, CompileError> {
         let mut by_address: BTreeMap<SocketAddr, Vec<(u16, &written::Listener)>> = BTreeMap::new();
         for (id, listener) in (0..).zip(listeners) {
             by_address
@@ -236,7 +259,11 @@ impl Compiler<'_> {
                 }
                 _ => ListenerMetrics::new(self.registry, first.name.as_str()),
             };
-            let port = Port {
+            let listeners = members
+                .iter()
+                .map(|(id, l)| Ok(Arc::new(self.listener(*id, l, routes)?)))
+                .collect::<Result<_, CompileError>>();
+            let port = listeners.map(|listeners| Port {
                 door: Arc::new(Door {
                     address,
                     options: serve_options(first),
@@ -244,13 +271,10 @@ impl Compiler<'_> {
                     metrics,
                 }),
                 generation,
-                listeners: members
-                    .iter()
-                    .map(|(id, l)| Arc::new(self.listener(*id, l, routes)))
-                    .collect(),
+                listeners,
                 by_host,
-            };
-            Some((address, Arc::new(port)))
+            });
+            Some(port.map(|port| (address, Arc::new(port))))
         };
         by_address.into_iter().filter_map(port).collect()
     }
@@ -276,7 +300,7 @@ impl Compiler<'_> {
         id: u16,
         written: &written::Listener,
         routes: &[(&written::Route, Vec<CompiledRule>)],
-    ) -> Listener {
+    ) -> Result<Listener, CompileError> {
         let mut table = TableBuilder::new();
         for (route, rules) in routes {
             let attached = route.listeners.is_empty() || route.listeners.contains(&written.name);
@@ -288,9 +312,20 @@ impl Compiler<'_> {
                 table.add(&hosts, rule.matches.clone(), Arc::clone(&rule.rule));
             }
         }
-        Listener {
+        let tls = if self.open_files {
+            self.terminator(written)
+                .map_err(|source| CompileError::Tls {
+                    owner: format!("listener {}", written.name),
+                    source,
+                })?
+        } else {
+            None
+        };
+        Ok(Listener {
             id,
             name: written.name.as_str().into(),
+            secure: written.tls.is_some(),
+            tls,
             hostname: written
                 .hostname
                 .as_ref()
@@ -313,7 +348,7 @@ impl Compiler<'_> {
                 .map(|limit| self.in_flight_limit(written, limit)),
             table: table.build(),
             unmatched: RouteMetrics::new(self.registry, NONE, NONE, NONE, None),
-        }
+        })
     }
 
     fn in_flight_limit(&self, written: &written::Listener, limit: u32) -> InFlightLimit {

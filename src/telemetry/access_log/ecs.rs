@@ -25,6 +25,9 @@ pub(super) fn write(record: &Record<'_>, out: &mut Vec<u8>) {
                 if let Some(port) = record.client_port {
                     peer.number("port", port);
                 }
+                if let Some(identity) = record.identity {
+                    peer.object("user", |user| user.text("name", identity));
+                }
             });
         }
         line.object("http", |http| write_http(record, http));

@@ -13,6 +13,7 @@ pub(super) fn write(record: &Record<'_>, out: &mut Vec<u8>) {
         if let Some(port) = record.client_port {
             line.number("client_port", port);
         }
+        line.text_if("client_identity", record.identity);
         line.text("method", record.method);
         line.text("scheme", record.scheme);
         line.text("host", record.host);

@@ -61,6 +61,8 @@ pub(crate) struct Record<'a> {
     pub(crate) client: IpAddr,
     /// `None` when the address was read from `x-forwarded-for`, which has no port.
     pub(crate) client_port: Option<u16>,
+    /// Who the client is by its certificate.
+    pub(crate) identity: Option<&'a str>,
     pub(crate) method: &'a str,
     pub(crate) scheme: &'a str,
     /// The authority of the request, with its port if one was sent.
