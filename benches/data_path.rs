@@ -42,6 +42,7 @@ fn find(c: &mut Criterion) {
                     query: None,
                     method: &Method::GET,
                     headers: &headers,
+                    identity: None,
                 };
                 table.find(&view).map(|found| *found.value)
             });

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::State;
+use crate::config::values::Identity;
 use crate::drain::Phase;
 use crate::snapshot::rule::{OnUnavailable, Rule};
 use crate::telemetry::process::resident_bytes;
@@ -284,17 +285,12 @@ pub(crate) fn certificates(state: &State) -> Vec<CertificateFileView> {
 }
 
 fn certificate_view(certificate: Certificate) -> CertificateView {
-    let Certificate {
-        uris,
-        dns,
-        addresses,
-        ..
-    } = certificate;
+    let Identity { uris, dns, subject } = certificate.identity;
     CertificateView {
-        names: [uris, dns, addresses].concat(),
-        subject: certificate.subject,
+        subject,
         issuer: certificate.issuer,
         serial: certificate.serial,
+        names: [uris, dns, certificate.addresses].concat(),
         not_before: time(certificate.not_before),
         not_after: time(certificate.not_after),
         fingerprint: certificate.fingerprint,

@@ -160,6 +160,9 @@ pub(crate) struct ExplainOptions {
     /// Address of the client
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub(crate) client: std::net::IpAddr,
+    /// Who the client is by its certificate: a URI, a DNS name, or `subject:` and a subject
+    #[arg(long, value_name = "NAME")]
+    pub(crate) identity: Option<String>,
     /// Choose this many times and show how often each backend came
     #[arg(short = 'n', value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) repeat: u32,

@@ -82,7 +82,7 @@ codes! {
     TooMany "W0109" Error "There are more problems than are shown.";
 
     DuplicateName "W0201" Error "Two things of a kind have the same name.";
-    UnknownListener "W0202" Error "A route names a listener that does not exist.";
+    UnknownListener "W0202" Error "A route or authorization rule names a listener that does not exist.";
     UnknownBackend "W0203" Error "A backendRef names a backend that does not exist.";
     UnusedBackend "W0204" Warning "No backendRef names this backend.";
     ForeignReference "W0205" Warning "A backendRef points outside of the file; its share answers 500.";
@@ -115,6 +115,7 @@ codes! {
     NoCertificate "W0406" Error "A listener with TLS has no certificate to show.";
     NoAuthority "W0407" Error "Clients' certificates are asked for, and no authority is named that would be believed.";
     IdleValidation "W0408" Warning "Clients' certificates are not asked for, so what is said about them has no effect.";
+    IdleIdentity "W0409" Warning "An authorization rule is for identities at listeners where nobody has one.";
 
     NoEndpoints "W0501" Warning "A backend in use has no endpoint; it answers 503.";
     DuplicateEndpoint "W0502" Warning "A backend has the same endpoint twice.";

@@ -14,6 +14,7 @@ use crossbeam_utils::CachePadded;
 use http::HeaderValue;
 use rand::rngs::SmallRng;
 
+use crate::config::values::Identity;
 use crate::http::serve::{Close, Control};
 use crate::snapshot::current::Reader;
 use crate::snapshot::port::{Door, Port};
@@ -213,8 +214,12 @@ impl Connection {
     }
 
     /// Who the client is, where it has shown a certificate.
-    pub(crate) fn identity(&self) -> Option<&PeerIdentity> {
-        self.session.as_ref()?.identity.as_ref()
+    pub(crate) fn identity(&self) -> Option<&Identity> {
+        self.session
+            .as_ref()?
+            .identity
+            .as_ref()
+            .map(PeerIdentity::identity)
     }
 
     /// What a request that begins now sees of the serving snapshot.

@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use crate::http::authority::Reject;
 use crate::http::body::RequestTrouble;
+use crate::snapshot::authorization::Forbidden;
 use crate::snapshot::filters::RewriteError;
 use crate::snapshot::rule::NoChoice;
 use crate::telemetry::reason::Reason;
@@ -18,6 +19,8 @@ pub(crate) enum ProxyError {
     Rejected(#[from] Reject),
     #[error("the request has passed this proxy too often")]
     Loop,
+    #[error("{0}")]
+    Forbidden(#[from] Forbidden),
     #[error("no rule matches the request")]
     NoRoute,
     #[error("{}", no_choice(.0))]
@@ -105,6 +108,7 @@ impl ProxyError {
             Self::Connect(ConnectError::Tls { .. } | ConnectError::NoHttp2 { .. }) => {
                 (StatusCode::SERVICE_UNAVAILABLE, Reason::TlsFailed)
             }
+            Self::Forbidden(_) => (StatusCode::FORBIDDEN, Reason::Forbidden),
             Self::Misdirected => (StatusCode::MISDIRECTED_REQUEST, Reason::Misdirected),
             Self::Connect(ConnectError::Timeout { .. }) => {
                 (StatusCode::SERVICE_UNAVAILABLE, Reason::ConnectTimeout)

@@ -18,6 +18,7 @@ use super::context::{Connection, Connections};
 use super::error::ProxyError;
 use super::outcome::Outcome;
 use super::respond;
+use crate::config::values::Identity;
 use crate::http::authority::{self, Target};
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::headers::{self, Hop, X_REQUEST_ID};
@@ -118,7 +119,7 @@ async fn forward(
     if parts.method == Method::OPTIONS && headers::is_last_hop(&mut parts.headers) {
         return Ok(respond::text(StatusCode::OK, Bytes::new()));
     }
-    let (rule, matched) = find(listener, &target, &parts)?; //                                   404
+    let (rule, matched) = find(listener, &view(&target, &parts, connection.identity()))?; // 403, 404
     outcome.metrics = Some(Arc::clone(&rule.metrics));
     let asked_at = AskedAt {
         scheme: connection.scheme(),
@@ -269,24 +270,33 @@ fn request_id(connection: &Connection) -> HeaderValue {
     HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
-/// The rule for a request, and how its path matched.
+/// The rule for a request that may pass, and how its path matched.
 ///
 /// # Errors
-/// When there is none.
+/// When there is none, or the client may not do this.
 pub(crate) fn find(
     listener: &Listener,
-    target: &Target,
-    parts: &request::Parts,
+    request: &RequestView<'_>,
 ) -> Result<(Arc<Rule>, MatchedPath), ProxyError> {
-    let view = RequestView {
+    listener.authorization.admit(request)?;
+    let found = listener.table.find(request).ok_or(ProxyError::NoRoute)?;
+    Ok((Arc::clone(found.value), found.path))
+}
+
+/// What routing and authorization look at.
+pub(crate) fn view<'a>(
+    target: &'a Target,
+    parts: &'a request::Parts,
+    identity: Option<&'a Identity>,
+) -> RequestView<'a> {
+    RequestView {
         host: target.host(),
         path: parts.uri.path(),
         query: parts.uri.query(),
         method: &parts.method,
         headers: &parts.headers,
-    };
-    let found = listener.table.find(&view).ok_or(ProxyError::NoRoute)?;
-    Ok((Arc::clone(found.value), found.path))
+        identity,
+    }
 }
 
 fn choose<'a>(

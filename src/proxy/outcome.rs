@@ -15,6 +15,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::context::{Began, Connection};
+use crate::config::values::Identity;
 use crate::http::body::{End, Finish, RequestProgress};
 use crate::http::serve::{Close, RequestGuard};
 use crate::snapshot::AccessLogHandle;
@@ -22,7 +23,6 @@ use crate::snapshot::rule::Why;
 use crate::telemetry::access_log::Record;
 use crate::telemetry::reason::Reason;
 use crate::telemetry::route::{Finished, NONE, RouteMetrics};
-use crate::tls::identity::PeerIdentity;
 use crate::upstream::backend::Holding;
 use crate::upstream::pool::Lease;
 
@@ -210,7 +210,7 @@ impl Outcome {
             trace_id: None,
             client: log.client,
             client_port: client_is_peer.then(|| self.connection.peer.port()),
-            identity: self.connection.identity().map(PeerIdentity::name),
+            identity: self.connection.identity().map(Identity::name),
             method: log.method.as_str(),
             scheme: self.connection.scheme(),
             host: &host,

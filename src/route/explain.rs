@@ -104,7 +104,8 @@ fn closeness(verdict: &Verdict<'_>) -> u8 {
         Verdict::Lost(Mismatch::Method) => 2,
         Verdict::Lost(Mismatch::Header(_)) => 3,
         Verdict::Lost(Mismatch::Query(_)) => 4,
-        Verdict::Outranked | Verdict::Won => 5,
+        Verdict::Lost(Mismatch::Identity) => 5,
+        Verdict::Outranked | Verdict::Won => 6,
     }
 }
 

@@ -43,7 +43,7 @@ pub use self::predicate::{FieldPredicate, Match, Mismatch, QueryPredicate, Value
 pub use self::rewrite::{HeaderEdits, PathRewrite, Redirect, RedirectSource};
 
 use self::index::PathIndex;
-use crate::config::values::HostPattern;
+use crate::config::values::{HostPattern, Identity};
 
 /// What routing looks at in a request, in canonical form.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +60,8 @@ pub struct RequestView<'a> {
     pub method: &'a Method,
     /// The field lines as received.
     pub headers: &'a HeaderMap,
+    /// Who the client is by its certificate; `None`: nobody.
+    pub identity: Option<&'a Identity>,
 }
 
 /// The rule that answers a request.

@@ -19,6 +19,8 @@ pub struct Precedence {
     method: bool,
     headers: usize,
     query: usize,
+    /// Ours; after everything that the Gateway API has.
+    identity: bool,
     order: Reverse<usize>,
 }
 
@@ -57,6 +59,7 @@ impl Precedence {
             method: criteria.method().is_some(),
             headers: criteria.headers().len(),
             query: criteria.query().len(),
+            identity: !criteria.identities().is_empty(),
             order: Reverse(order),
         }
     }

@@ -10,6 +10,7 @@ use http::{HeaderMap, Method};
 use super::RequestView;
 use super::path::PathPattern;
 use super::pattern::{Pattern, PatternError};
+use crate::config::values::IdentityPattern;
 
 /// Criteria that have to hold together. The default matches every path.
 #[derive(Clone, Debug)]
@@ -18,6 +19,8 @@ pub struct Match {
     method: Option<Method>,
     headers: Vec<FieldPredicate>,
     query: Vec<QueryPredicate>,
+    /// Any of these; empty: anybody.
+    identities: Vec<IdentityPattern>,
 }
 
 /// What a match asks of one header.
@@ -57,6 +60,8 @@ pub enum Mismatch<'a> {
     Header(&'a HeaderName),
     /// This query parameter is absent or has another value.
     Query(&'a str),
+    /// The client is somebody else, or nobody.
+    Identity,
 }
 
 impl Match {
@@ -73,7 +78,19 @@ impl Match {
             method,
             headers: first_of_each(headers, |a, b| a.name == b.name),
             query: first_of_each(query, |a, b| a.name == b.name),
+            identities: Vec::new(),
         }
+    }
+
+    /// The same for clients with any of these identities only; empty: for anybody.
+    #[must_use]
+    pub fn by(self, identities: Vec<IdentityPattern>) -> Self {
+        Self { identities, ..self }
+    }
+
+    /// The clients that it is for; empty: anybody.
+    pub fn identities(&self) -> &[IdentityPattern] {
+        &self.identities
     }
 
     /// What the path has to be.
@@ -122,11 +139,16 @@ impl Match {
             return Some(Mismatch::Header(&header.name));
         }
         let query = request.query.unwrap_or_default();
-        let parameter = self
+        if let Some(parameter) = self
             .query
             .iter()
-            .find(|parameter| !parameter.matches(query))?;
-        Some(Mismatch::Query(&parameter.name))
+            .find(|parameter| !parameter.matches(query))
+        {
+            return Some(Mismatch::Query(&parameter.name));
+        }
+        let fits = |pattern| request.identity.is_some_and(|who| who.matches(pattern));
+        let wanted = &self.identities;
+        (!wanted.is_empty() && !wanted.iter().any(fits)).then_some(Mismatch::Identity)
     }
 }
 
@@ -305,6 +327,7 @@ impl fmt::Display for Mismatch<'_> {
             Self::Method => f.write_str("the method is another"),
             Self::Header(name) => write!(f, "the header {name} is absent or another"),
             Self::Query(name) => write!(f, "the query parameter {name} is absent or another"),
+            Self::Identity => f.write_str("the client is somebody else, or nobody"),
         }
     }
 }

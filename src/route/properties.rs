@@ -223,6 +223,7 @@ fn view<R>(request: &Request, then: impl FnOnce(&RequestView<'_>) -> R) -> R {
         query: Some(&query),
         method: &request.method,
         headers: &headers,
+        identity: None,
     })
 }
 

@@ -80,6 +80,7 @@ fn with_request<R>(text: &str, then: impl FnOnce(&RequestView<'_>) -> R) -> R {
         query,
         method: &method,
         headers: &headers,
+        identity: None,
     })
 }
 

@@ -5,6 +5,7 @@
 //!
 //! A request loads it once. What must change together lives behind the same pointer.
 
+pub(crate) mod authorization;
 pub(crate) mod change;
 pub(crate) mod compile;
 pub(crate) mod current;

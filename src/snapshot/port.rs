@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
+use super::authorization::Authorization;
 use super::rule::Rule;
 use crate::http::serve::ServeOptions;
 use crate::route::{HostMap, Table};
@@ -48,6 +49,7 @@ pub(crate) struct Listener {
     pub(crate) secure: bool,
     /// `None` for plain HTTP. Listeners of one port have it all or none.
     pub(crate) tls: Option<Arc<Terminator>>,
+    pub(crate) authorization: Authorization,
     /// The port that clients see.
     pub(crate) advertised_port: u16,
     pub(crate) trusted: Vec<IpNet>,

@@ -3,6 +3,7 @@
 //! Owns every metric name, every reason and every log line's form. Must not know who counts.
 
 pub(crate) mod access_log;
+pub(crate) mod authorization;
 pub(crate) mod backend;
 pub(crate) mod connection;
 pub(crate) mod histogram;

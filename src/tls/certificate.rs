@@ -10,16 +10,15 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::x509::X509Name;
 
+use crate::config::values::Identity;
+
 /// The readable part of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Certificate {
-    /// As RFC 4514 writes it.
-    pub(crate) subject: String,
+    pub(crate) identity: Identity,
     pub(crate) issuer: String,
     /// Hexadecimal.
     pub(crate) serial: String,
-    pub(crate) uris: Vec<String>,
-    pub(crate) dns: Vec<String>,
     pub(crate) addresses: Vec<String>,
     /// Seconds of Unix time.
     pub(crate) not_before: i64,
@@ -42,11 +41,12 @@ impl Certificate {
     pub(crate) fn read(der: &CertificateDer<'_>) -> Result<Self, Malformed> {
         let (_, parsed) = x509_parser::parse_x509_certificate(der).map_err(|_| Malformed)?;
         let mut this = Self {
-            subject: name(parsed.subject()),
+            identity: Identity {
+                subject: name(parsed.subject()),
+                ..Identity::default()
+            },
             issuer: name(parsed.issuer()),
             serial: hex(parsed.raw_serial()),
-            uris: Vec::new(),
-            dns: Vec::new(),
             addresses: Vec::new(),
             not_before: parsed.validity().not_before.timestamp(),
             not_after: parsed.validity().not_after.timestamp(),
@@ -55,8 +55,8 @@ impl Certificate {
         let names = parsed.subject_alternative_name().map_err(|_| Malformed)?;
         for name in names.iter().flat_map(|names| &names.value.general_names) {
             match name {
-                GeneralName::URI(uri) => this.uris.push((*uri).to_owned()),
-                GeneralName::DNSName(dns) => this.dns.push(dns.to_ascii_lowercase()),
+                GeneralName::URI(uri) => this.identity.uris.push((*uri).to_owned()),
+                GeneralName::DNSName(dns) => this.identity.dns.push(dns.to_ascii_lowercase()),
                 GeneralName::IPAddress(bytes) => this.addresses.extend(address(bytes)),
                 _ => {}
             }
@@ -156,11 +156,11 @@ mod tests {
     fn a_value_cannot_pass_for_two() {
         use rcgen::DnType::{CommonName, OrganizationName};
         let two = certificate(&[(OrganizationName, "Shop"), (CommonName, "web")]);
-        assert_eq!(two.subject, "CN=web,O=Shop");
+        assert_eq!(two.identity.subject, "CN=web,O=Shop");
         let one = certificate(&[(CommonName, "web,O=Shop")]);
-        assert_eq!(one.subject, "CN=web\\,O\\=Shop");
-        assert_eq!(two.dns, ["web.example"]);
-        assert_eq!(two.uris, ["spiffe://shop.example/ns/a/sa/b"]);
+        assert_eq!(one.identity.subject, "CN=web\\,O\\=Shop");
+        assert_eq!(two.identity.dns, ["web.example"]);
+        assert_eq!(two.identity.uris, ["spiffe://shop.example/ns/a/sa/b"]);
         assert_eq!(two.fingerprint.len(), 64);
     }
 

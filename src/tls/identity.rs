@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use rustls::pki_types::CertificateDer;
 
 use super::certificate::{Certificate, Malformed};
-use crate::config::values::IdentityPattern;
+use crate::config::values::Identity;
 
 /// The names in a verified certificate; never made from one that was not.
 #[derive(Debug, Clone)]
@@ -25,41 +25,24 @@ impl PeerIdentity {
         Certificate::read(leaf).map(|certificate| Self { certificate })
     }
 
-    /// The name to show: the first URI, else the first DNS name, else the subject.
-    pub(crate) fn name(&self) -> &str {
-        let Certificate {
-            uris, dns, subject, ..
-        } = &self.certificate;
-        uris.first().or(dns.first()).unwrap_or(subject)
-    }
-
     /// Seconds of Unix time at which it ends.
     pub(crate) fn not_after(&self) -> i64 {
         self.certificate.not_after
     }
 
-    /// Whether any of its names fits the pattern.
-    pub(crate) fn matches(&self, pattern: &IdentityPattern) -> bool {
-        self.certificate
-            .uris
-            .iter()
-            .any(|uri| pattern.matches_uri(uri))
-            || self
-                .certificate
-                .dns
-                .iter()
-                .any(|name| pattern.matches_dns(name))
-            || pattern.matches_subject(&self.certificate.subject)
+    /// Its names.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.certificate.identity
     }
 
     /// The element of `x-forwarded-client-cert` for this hop, in Envoy's form.
     pub(crate) fn forwarded(&self) -> String {
         let mut text = format!("Hash={}", self.certificate.fingerprint);
-        write!(text, ";Subject={}", quoted(&self.certificate.subject))
+        write!(text, ";Subject={}", quoted(&self.identity().subject))
             .expect("writing to a String cannot fail");
         for (key, values) in [
-            ("URI", &self.certificate.uris),
-            ("DNS", &self.certificate.dns),
+            ("URI", &self.identity().uris),
+            ("DNS", &self.identity().dns),
         ] {
             for value in values {
                 write!(text, ";{key}={}", plain_or_quoted(value))
@@ -121,8 +104,12 @@ mod tests {
             "{text}"
         );
         assert!(http::HeaderValue::try_from(&text).is_ok());
-        assert_eq!(identity.name(), "web.example");
-        assert!(identity.matches(&"*.example".parse().unwrap()));
-        assert!(!identity.matches(&"spiffe://evil/*".parse().unwrap()));
+        assert_eq!(identity.identity().name(), "web.example");
+        assert!(identity.identity().matches(&"*.example".parse().unwrap()));
+        assert!(
+            !identity
+                .identity()
+                .matches(&"spiffe://evil/*".parse().unwrap())
+        );
     }
 }

@@ -249,7 +249,7 @@ impl Shown {
     fn of(pairs: &[Part<Pair>]) -> Self {
         let mut by_name: HashMap<Box<str>, Vec<_>> = HashMap::new();
         for pair in pairs {
-            for name in &pair.value().leaf.dns {
+            for name in &pair.value().leaf.identity.dns {
                 let keys = by_name.entry(name.as_str().into()).or_default();
                 keys.push(Arc::clone(&pair.value().key));
             }

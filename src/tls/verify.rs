@@ -107,7 +107,11 @@ impl ClientCertVerifier for Clients {
     ) -> Result<ClientCertVerified, Error> {
         let verified = self.inner.verify_client_cert(leaf, intermediates, now)?;
         let identity = PeerIdentity::of(leaf).map_err(|_| CertificateError::BadEncoding)?;
-        if !self.allowed.is_empty() && !self.allowed.iter().any(|allowed| identity.matches(allowed))
+        if !self.allowed.is_empty()
+            && !self
+                .allowed
+                .iter()
+                .any(|allowed| identity.identity().matches(allowed))
         {
             return Err(CertificateError::ApplicationVerificationFailure.into());
         }
@@ -168,7 +172,7 @@ impl ServerCertVerifier for Servers {
         if self
             .identities
             .iter()
-            .any(|wanted| identity.matches(wanted))
+            .any(|wanted| identity.identity().matches(wanted))
         {
             Ok(ServerCertVerified::assertion())
         } else {

@@ -15,6 +15,7 @@ mod command_line;
 mod drain;
 mod faults;
 mod http2;
+mod identity;
 mod keys;
 mod lifecycle;
 mod limits;

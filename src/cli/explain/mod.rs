@@ -20,6 +20,7 @@ use super::run::colour;
 use super::{Failure, offline, show};
 use crate::app::workers::small_rng;
 use crate::config::document::Backend;
+use crate::config::values::Identity;
 use crate::config::{self, Document, problem};
 
 /// Explains one request. That nothing matches it, or that it is refused, is an answer too.
@@ -43,6 +44,8 @@ struct Asked {
     /// The URL's, or the scheme's own.
     port: u16,
     peer: std::net::IpAddr,
+    /// Who the client is by its certificate.
+    identity: Option<Identity>,
 }
 
 /// What is typed, as curl would send it: `-H 'host: x'` replaces the host of the URL.
@@ -97,7 +100,19 @@ fn asked(options: &ExplainOptions) -> Result<Asked, Failure> {
         request,
         port: authority.port_u16().unwrap_or(implied),
         peer: options.client,
+        identity: options.identity.as_deref().map(identity),
     })
+}
+
+/// The certificate with one name that the user types.
+fn identity(name: &str) -> Identity {
+    let mut identity = Identity::default();
+    match name.strip_prefix("subject:") {
+        Some(subject) => subject.clone_into(&mut identity.subject),
+        None if name.contains("://") => identity.uris.push(name.to_owned()),
+        None => identity.dns.push(name.to_ascii_lowercase()),
+    }
+    identity
 }
 
 fn world(document: Document) -> Result<World, Failure> {

@@ -55,6 +55,7 @@ backends:
 
 fn options(method: &str, url: &str, headers: &[&str]) -> ExplainOptions {
     ExplainOptions {
+        identity: None,
         method: method.to_owned(),
         url: url.to_owned(),
         headers: headers.iter().map(|h| (*h).to_owned()).collect(),

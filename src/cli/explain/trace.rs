@@ -12,11 +12,12 @@ use super::Asked;
 use super::view::{
     Answered, Candidate, Edit, Explanation, Fate, Key, Outcome, Refused, Sent, Share,
 };
+use crate::config::values::Identity;
 use crate::http::authority::{self, Target};
 use crate::http::headers;
 use crate::proxy::error::ProxyError;
-use crate::proxy::handler::{AskedAt, believe, find, location};
-use crate::route::{self, HeaderEdits, MatchedPath, Mismatch, RequestView, Verdict};
+use crate::proxy::handler::{AskedAt, believe, find, location, view};
+use crate::route::{self, HeaderEdits, MatchedPath, Mismatch, Verdict};
 use crate::snapshot::Snapshot;
 use crate::snapshot::filters::{Answer, Filters};
 use crate::snapshot::port::{Listener, Port};
@@ -55,7 +56,7 @@ pub(super) fn explain(
     if let Err(error) = follow(
         world,
         parts,
-        (asked.port, asked.peer),
+        (asked.port, asked.peer, asked.identity.as_ref()),
         &mut explanation,
         rng,
     ) {
@@ -67,7 +68,7 @@ pub(super) fn explain(
 fn follow(
     world: &World,
     parts: request::Parts,
-    (port, peer): (u16, std::net::IpAddr),
+    (port, peer, identity): (u16, std::net::IpAddr, Option<&Identity>),
     explanation: &mut Explanation,
     rng: &mut impl rand::Rng,
 ) -> Result<(), ProxyError> {
@@ -94,20 +95,14 @@ fn follow(
         }));
         return Ok(());
     }
-    let view = RequestView {
-        host: arrived.target.host(),
-        path: arrived.parts.uri.path(),
-        query: arrived.parts.uri.query(),
-        method: &arrived.parts.method,
-        headers: &arrived.parts.headers,
-    };
+    let view = view(&arrived.target, &arrived.parts, identity);
     explanation.candidates = listener
         .table
         .explain(&view)
         .iter()
         .map(candidate)
         .collect();
-    let (rule, matched) = find(listener, &arrived.target, &arrived.parts)?;
+    let (rule, matched) = find(listener, &view)?;
     explanation.rule = Some(named(&rule));
     if let Some(answer) = &rule.filters.answer {
         explanation.outcome = Some(answered(answer, &arrived, matched));

@@ -3,18 +3,21 @@
 use std::collections::HashSet;
 
 use super::place::{At, Report};
-use crate::config::document::{Match, PathMatchType, ValueMatchType};
+use crate::config::document::{Match, PathMatch, PathMatchType, ValueMatchType};
 use crate::config::expression::compile;
 use crate::config::problem::Code;
 
+pub(super) fn check_path_match(path: &PathMatch, at: At<'_>, report: &mut Report) {
+    let at = at.key("value");
+    match path.kind {
+        PathMatchType::RegularExpression => check_expression(&path.value, at, report),
+        PathMatchType::Exact | PathMatchType::PathPrefix => check_path(&path.value, at, report),
+    }
+}
+
 pub(super) fn check(one: &Match, at: At<'_>, report: &mut Report) {
     if let Some(path) = &one.path {
-        let object = at.key("path");
-        let at = object.key("value");
-        match path.kind {
-            PathMatchType::RegularExpression => check_expression(&path.value, at, report),
-            PathMatchType::Exact | PathMatchType::PathPrefix => check_path(&path.value, at, report),
-        }
+        check_path_match(path, at.key("path"), report);
     }
     let list = at.key("headers");
     let mut known = HashSet::new();

@@ -3,6 +3,7 @@
 //! Owns the checks over all files together. Must not know how files are read, nor build anything
 //! from them.
 
+mod authorization;
 mod filters;
 mod listeners;
 mod matches;
@@ -34,6 +35,7 @@ pub(super) fn check(parts: &[Part]) -> Vec<Problem> {
     single_objects(parts, &mut report);
     let names = Names::collect(parts, &mut report);
     listeners::check(parts, &mut report);
+    authorization::check(parts, &names, &mut report);
     rules::check(parts, &names, &mut report);
     for part in parts {
         let root = At::root(part);
@@ -76,9 +78,9 @@ fn versions(parts: &[Part], report: &mut Report) {
     }
 }
 
-/// `admin`, `accessLog` and `drain` cannot be joined, so they stand in one file.
+/// What is no list cannot be joined, so they stand in one file.
 fn single_objects(parts: &[Part], report: &mut Report) {
-    for key in ["admin", "accessLog", "drain"] {
+    for key in ["admin", "accessLog", "drain", "authorization"] {
         let mut first: Option<(&Arc<Source>, Span)> = None;
         for part in parts {
             let root = At::root(part);
@@ -307,6 +309,15 @@ fn check_reference(reference: &BackendRef, at: At<'_>, names: &Names<'_>, report
             format!("there is no backend `{name}`"),
         );
         report.add(with_nearest(problem, name, &names.backends, report));
+    }
+}
+
+fn check_listener_name(name: &Name, at: At<'_>, names: &Names<'_>, report: &mut Report) {
+    let name = name.as_str();
+    if !names.listeners.contains(name) && !names.lost_listeners {
+        let message = format!("there is no listener `{name}`");
+        let problem = at.problem(Code::UnknownListener, message);
+        report.add(with_nearest(problem, name, &names.listeners, report));
     }
 }
 

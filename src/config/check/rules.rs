@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::place::{At, Report};
-use super::{Names, Part, check_reference, filters, matches, with_nearest};
+use super::{Names, Part, check_listener_name, check_reference, filters, matches};
 use crate::config::document::{FilterType, Match, PathMatchType, Route, Rule, Split};
 use crate::config::problem::{Code, Source, Span};
 use crate::config::values::HostPattern;
@@ -37,18 +37,7 @@ pub(super) fn check(parts: &[Part], names: &Names<'_>, report: &mut Report) {
 fn check_route(route: &Route, at: At<'_>, parts: &[Part], names: &Names<'_>, report: &mut Report) {
     let list = at.key("listeners");
     for (index, name) in route.listeners.iter().enumerate() {
-        if !names.listeners.contains(name.as_str()) && !names.lost_listeners {
-            let problem = list.item(index).problem(
-                Code::UnknownListener,
-                format!("there is no listener `{name}`"),
-            );
-            report.add(with_nearest(
-                problem,
-                name.as_str(),
-                &names.listeners,
-                report,
-            ));
-        }
+        check_listener_name(name, list.item(index), names, report);
     }
     check_hosts(route, at, parts, names, report);
     if route.rules.is_empty() && !at.lost_key("rules") {
@@ -328,5 +317,6 @@ fn identity(one: &Match) -> String {
             .or_insert((param.kind as u8, &param.value));
     }
     let method = one.method.as_ref().map(ToString::to_string);
-    format!("{path}\n{method:?}\n{headers:?}\n{params:?}")
+    let identities = &one.identities;
+    format!("{path}\n{method:?}\n{headers:?}\n{params:?}\n{identities:?}")
 }

@@ -4,6 +4,7 @@
 //! The JSON Schema and the reference are generated from these structs; a rule copied out of a
 //! Gateway API `HTTPRoute` deserializes unchanged.
 
+mod authorization;
 mod backend;
 mod filter;
 mod listener;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::authorization::{Authorization, AuthorizationRule};
 pub use self::backend::{
     Backend, BackendLimits, BackendProtocol, Endpoint, LoadBalancing, LoadBalancingPolicy, Pool,
 };
@@ -50,6 +52,8 @@ pub struct Document {
     pub access_log: Option<AccessLog>,
     /// How the proxy stops.
     pub drain: Option<Drain>,
+    /// Who may do what.
+    pub authorization: Option<Authorization>,
     /// Where connections are accepted.
     pub listeners: Vec<Listener>,
     /// What happens to a request. Order breaks ties between rules of equal rank.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::filter::Filter;
 use super::root_path;
 use super::split::{BackendRef, RuleTimeouts, Split};
-use crate::config::values::{FieldName, HostPattern, MethodName, Name};
+use crate::config::values::{FieldName, HostPattern, IdentityPattern, MethodName, Name};
 
 /// Hostnames and the rules for their requests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -56,6 +56,9 @@ pub struct Match {
     pub headers: Vec<FieldMatch>,
     /// Query parameters; of two entries with one name only the first counts.
     pub query_params: Vec<QueryParamMatch>,
+    /// Who the client is by its verified certificate; any of these. Ours, not the Gateway API's.
+    /// Empty: anybody.
+    pub identities: Vec<IdentityPattern>,
 }
 
 /// How a path is compared.

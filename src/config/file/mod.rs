@@ -346,6 +346,7 @@ fn merge(documents: impl Iterator<Item = Document>) -> Document {
             admin: all.admin.or(one.admin),
             access_log: all.access_log.or(one.access_log),
             drain: all.drain.or(one.drain),
+            authorization: all.authorization.or(one.authorization),
             ..all
         }
     })

@@ -14,6 +14,34 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::address::dns_name;
 use super::{Text, ValueError, refuse};
 
+/// Who a peer is by its certificate. Empty: nobody.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// URIs, of SPIFFE above all.
+    pub uris: Vec<String>,
+    /// DNS names, lower case.
+    pub dns: Vec<String>,
+    /// As RFC 4514 writes it.
+    pub subject: String,
+}
+
+impl Identity {
+    /// The name to show: the first URI, else the first DNS name, else the subject.
+    pub fn name(&self) -> &str {
+        self.uris
+            .first()
+            .or(self.dns.first())
+            .unwrap_or(&self.subject)
+    }
+
+    /// Whether any of its names fits the pattern.
+    pub fn matches(&self, pattern: &IdentityPattern) -> bool {
+        self.uris.iter().any(|uri| pattern.matches_uri(uri))
+            || self.dns.iter().any(|name| pattern.matches_dns(name))
+            || pattern.matches_subject(&self.subject)
+    }
+}
+
 /// A pattern of identities; each kind is compared with its kind of name in a certificate only.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum IdentityPattern {
@@ -27,7 +55,7 @@ pub enum IdentityPattern {
 
 impl IdentityPattern {
     /// Whether a URI of a certificate fits.
-    pub fn matches_uri(&self, uri: &str) -> bool {
+    fn matches_uri(&self, uri: &str) -> bool {
         let Self::Uri(pattern) = self else {
             return false;
         };
@@ -43,7 +71,7 @@ impl IdentityPattern {
     }
 
     /// Whether a DNS name of a certificate fits. A wildcard in the certificate is no name.
-    pub fn matches_dns(&self, name: &str) -> bool {
+    fn matches_dns(&self, name: &str) -> bool {
         let Self::Dns(pattern) = self else {
             return false;
         };
@@ -56,7 +84,7 @@ impl IdentityPattern {
     }
 
     /// Whether the subject of a certificate fits.
-    pub fn matches_subject(&self, subject: &str) -> bool {
+    fn matches_subject(&self, subject: &str) -> bool {
         matches!(self, Self::Subject(wanted) if wanted == subject)
     }
 }

@@ -88,7 +88,7 @@ mod tests;
 
 pub use address::{Address, Cidr, EndpointAddress, HostPattern};
 pub use field::{FieldName, FieldValue, MethodName};
-pub use identity::{IdentityPattern, ServerName};
+pub use identity::{Identity, IdentityPattern, ServerName};
 pub use quantity::{ByteSize, Duration, StatusCode, Weight};
 
 /// Name of a listener, route, rule or backend; safe in logs, metrics, URLs and file names.

@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex};
 
 use crossbeam_utils::CachePadded;
 
-use self::values::{compile_filters, compile_match, key_source};
+use self::values::{compile_authorization, compile_filters, compile_match, key_source};
+use super::authorization::{Authorization, AuthorizationRule};
 use super::port::{Door, InFlightLimit, Listener, Port};
 use super::rule::{Arm, Force, OnUnavailable, Rule, Sticky, Timeouts};
 use super::{AccessLogHandle, AdminSettings, DrainSettings, Snapshot};
@@ -22,6 +23,7 @@ use crate::http::serve::ServeOptions;
 use crate::route::{HostMap, Match, PatternError, TableBuilder, intersect};
 use crate::split::{DrawState, Split, StickySplit};
 use crate::telemetry::access_log::{self, AccessLog};
+use crate::telemetry::authorization::RefusedMetrics;
 use crate::telemetry::backend::BackendMetrics;
 use crate::telemetry::connection::ListenerMetrics;
 use crate::telemetry::recorder::Registry;
@@ -90,7 +92,7 @@ impl Compiler<'_> {
         for route in &document.routes {
             routes.push((route, self.route(route, &backends)?));
         }
-        let ports = self.ports(&document.listeners, &routes, generation)?;
+        let ports = self.ports(&document, &routes, generation)?;
         let admin = document.admin.clone().unwrap_or_default();
         let drain = document.drain.clone().unwrap_or_default();
         Ok(Snapshot {
@@ -231,12 +233,12 @@ impl Compiler<'_> {
 
     fn ports(
         &self,
-        listeners: &[written::Listener],
+        document: &written::Document,
         routes: &[(&written::Route, Vec<CompiledRule>)],
         generation: u64,
     ) -> Result<BTreeMap<SocketAddr, Arc<Port>>, CompileError> {
         let mut by_address: BTreeMap<SocketAddr, Vec<(u16, &written::Listener)>> = BTreeMap::new();
-        for (id, listener) in (0..).zip(listeners) {
+        for (id, listener) in (0..).zip(&document.listeners) {
             by_address
                 .entry(listener.address.get())
                 .or_default()
@@ -261,7 +263,7 @@ impl Compiler<'_> {
             };
             let listeners = members
                 .iter()
-                .map(|(id, l)| Ok(Arc::new(self.listener(*id, l, routes)?)))
+                .map(|(id, l)| Ok(Arc::new(self.listener(*id, l, document, routes)?)))
                 .collect::<Result<_, CompileError>>();
             let port = listeners.map(|listeners| Port {
                 door: Arc::new(Door {
@@ -299,6 +301,7 @@ impl Compiler<'_> {
         &self,
         id: u16,
         written: &written::Listener,
+        document: &written::Document,
         routes: &[(&written::Route, Vec<CompiledRule>)],
     ) -> Result<Listener, CompileError> {
         let mut table = TableBuilder::new();
@@ -325,6 +328,7 @@ impl Compiler<'_> {
             id,
             name: written.name.as_str().into(),
             secure: written.tls.is_some(),
+            authorization: self.authorization(written, document.authorization.as_ref())?,
             tls,
             hostname: written
                 .hostname
@@ -348,6 +352,43 @@ impl Compiler<'_> {
                 .map(|limit| self.in_flight_limit(written, limit)),
             table: table.build(),
             unmatched: RouteMetrics::new(self.registry, NONE, NONE, NONE, None),
+        })
+    }
+
+    fn authorization(
+        &self,
+        listener: &written::Listener,
+        written: Option<&written::Authorization>,
+    ) -> Result<Authorization, CompileError> {
+        let Some(written) = written else {
+            return Ok(Authorization::default());
+        };
+        let (name, dry_run) = (listener.name.as_str(), written.dry_run);
+        let here = |rule: &&written::AuthorizationRule| {
+            rule.listeners.is_empty() || rule.listeners.contains(&listener.name)
+        };
+        let policies = |rules: &[written::AuthorizationRule]| {
+            let compiled = rules.iter().filter(here).map(|rule| {
+                let matches =
+                    compile_authorization(rule).map_err(|source| CompileError::Pattern {
+                        route: format!("authorization {}", rule.name),
+                        source,
+                    })?;
+                Ok(AuthorizationRule {
+                    name: rule.name.as_str().into(),
+                    matches,
+                    refused: RefusedMetrics::new(self.registry, name, rule.name.as_str(), dry_run),
+                })
+            });
+            compiled.collect::<Result<Vec<_>, CompileError>>()
+        };
+        let allow = policies(&written.allow)?;
+        Ok(Authorization {
+            dry_run,
+            deny: policies(&written.deny)?,
+            otherwise: (!allow.is_empty())
+                .then(|| RefusedMetrics::new(self.registry, name, NONE, dry_run)),
+            allow,
         })
     }
 

@@ -19,15 +19,7 @@ use crate::snapshot::rule::{KeyCookie, KeySource};
 pub(super) fn compile_match(written: &written::Match) -> Result<Match, PatternError> {
     let path = match &written.path {
         None => PathPattern::prefix("/"),
-        Some(path) => {
-            // Patterns are compared with canonical paths, so they are brought into that form too.
-            let canonical = path::normalize(&path.value).unwrap_or(path.value.as_str().into());
-            match path.kind {
-                written::PathMatchType::Exact => PathPattern::exact(&canonical),
-                written::PathMatchType::PathPrefix => PathPattern::prefix(&canonical),
-                written::PathMatchType::RegularExpression => PathPattern::regex(&path.value)?,
-            }
-        }
+        Some(path) => compile_path(path)?,
     };
     let value = |kind, text: &str| match kind {
         written::ValueMatchType::Exact => Ok(ValuePattern::exact(text)),
@@ -53,7 +45,51 @@ pub(super) fn compile_match(written: &written::Match) -> Result<Match, PatternEr
         written.method.as_ref().map(|m| m.get().clone()),
         headers,
         query,
-    ))
+    )
+    .by(written.identities.clone()))
+}
+
+fn compile_path(written: &written::PathMatch) -> Result<PathPattern, PatternError> {
+    // Patterns are compared with canonical paths, so they are brought into that form too.
+    let canonical = path::normalize(&written.value).unwrap_or(written.value.as_str().into());
+    Ok(match written.kind {
+        written::PathMatchType::Exact => PathPattern::exact(&canonical),
+        written::PathMatchType::PathPrefix => PathPattern::prefix(&canonical),
+        written::PathMatchType::RegularExpression => PathPattern::regex(&written.value)?,
+    })
+}
+
+/// Every combination of a path and a method of the rule.
+pub(super) fn compile_authorization(
+    written: &written::AuthorizationRule,
+) -> Result<Vec<Match>, PatternError> {
+    let mut paths = written
+        .paths
+        .iter()
+        .map(compile_path)
+        .collect::<Result<Vec<_>, _>>()?;
+    if paths.is_empty() {
+        // Also `OPTIONS *`, which is under no prefix.
+        paths.extend([PathPattern::prefix("/"), PathPattern::exact("*")]);
+    }
+    let methods: Vec<_> = written
+        .methods
+        .iter()
+        .map(|method| Some(method.get().clone()))
+        .collect();
+    let methods = if methods.is_empty() {
+        vec![None]
+    } else {
+        methods
+    };
+    let of_path = |path: &PathPattern| {
+        let all = methods.iter().map(|method| {
+            Match::new(path.clone(), method.clone(), Vec::new(), Vec::new())
+                .by(written.identities.clone())
+        });
+        all.collect::<Vec<_>>()
+    };
+    Ok(paths.iter().flat_map(of_path).collect())
 }
 
 pub(super) fn compile_filters(
