@@ -9,4 +9,5 @@ pub(crate) mod grpc;
 pub(crate) mod headers;
 pub(crate) mod path;
 pub(crate) mod serve;
+mod stall;
 pub(crate) mod upgrade;

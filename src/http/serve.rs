@@ -13,7 +13,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
@@ -21,10 +21,12 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::{Executor, Read, ReadBufCursor, Write};
 use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::body::ResponseBody;
+use super::stall::{Paced, Signals, Stall, Streams};
 use crate::tls::stream::Stream;
 
 /// What a listener allows. Times of zero mean no bound.
@@ -38,6 +40,8 @@ pub(crate) struct ServeOptions {
     pub(crate) header_timeout: Duration,
     /// Between two requests.
     pub(crate) idle_timeout: Duration,
+    /// Without any progress of bytes that wait for the client to take them.
+    pub(crate) write_timeout: Duration,
     /// Bytes of a head.
     pub(crate) header_bytes: usize,
     /// Fields of a head.
@@ -76,26 +80,39 @@ pub(crate) struct Control {
     state: Cell<State>,
     since: Cell<Instant>,
     in_flight: Cell<u32>,
-    /// Something has come since the connection became idle: a head has begun.
-    heard: Arc<AtomicBool>,
+    signals: Arc<Signals>,
+    stall: Rc<Stall>,
     close: Cell<Close>,
-    /// When it was first asked to end.
-    asked: Cell<Option<Instant>>,
+    /// No request has come yet.
+    unused: Cell<bool>,
+    /// Since when it has been asked to end.
+    asked: Cell<Instant>,
     waker: RefCell<Option<Waker>>,
 }
 
 impl Control {
     /// A connection that has just been accepted. `clock` is the worker's coarse one.
     pub(crate) fn new(clock: Rc<Cell<Instant>>) -> Rc<Self> {
+        Self::of(clock, Arc::default())
+    }
+
+    /// For the tunnel that a connection has become: bytes that its client does not take are seen.
+    pub(crate) fn tunnel(&self) -> Rc<Self> {
+        Self::of(Rc::clone(&self.clock), Arc::clone(&self.signals))
+    }
+
+    fn of(clock: Rc<Cell<Instant>>, signals: Arc<Signals>) -> Rc<Self> {
         let now = clock.get();
         Rc::new(Self {
+            stall: Rc::new(Stall::new(Arc::clone(&signals), Rc::clone(&clock))),
+            signals,
             clock,
             state: Cell::new(State::Idle),
             since: Cell::new(now),
             in_flight: Cell::new(0),
-            heard: Arc::default(),
             close: Cell::new(Close::No),
-            asked: Cell::new(None),
+            unused: Cell::new(true),
+            asked: Cell::new(now),
             waker: RefCell::new(None),
         })
     }
@@ -104,31 +121,39 @@ impl Control {
     pub(crate) fn close(&self, how: Close) {
         if how > self.close.get() {
             self.close.set(how);
-            self.asked.set(self.asked.get().or(Some(self.clock.get())));
+            self.asked.set(self.clock.get());
             if let Some(waker) = self.waker.borrow().as_ref() {
                 waker.wake_by_ref();
             }
         }
     }
 
+    /// Whether what ends now ends because the client did not take its answer.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.stall.is_cutting()
+    }
+
     /// Ends the connection if it has been too long in its state.
     pub(crate) fn sweep(&self, now: Instant, options: &ServeOptions) {
-        if self.state.get() == State::Idle && self.heard.load(Ordering::Relaxed) {
+        if self.state.get() == State::Idle && self.signals.heard.load(Ordering::Relaxed) {
             self.enter(State::Head);
         }
         let spent = now.saturating_duration_since(self.since.get());
         let late = |bound: Duration| !bound.is_zero() && spent > bound;
+        if self.stall.sweep(now, options.write_timeout) {
+            self.close(Close::Now);
+        }
         match self.state.get() {
-            State::Idle if late(options.idle_timeout) => self.close(Close::Graceful),
-            // hyper closes an idle connection by itself, but not one that has had no request yet.
-            State::Idle
-                if self
-                    .asked
-                    .get()
-                    .is_some_and(|asked| now > asked + LAST_CALL) =>
-            {
-                self.close(Close::Now);
+            // hyper closes an idle connection that is asked to end, but not one without any request
+            // yet, nor one whose client does not take the rest of its answers.
+            State::Idle if self.close.get() == Close::Graceful => {
+                let asked = now.saturating_duration_since(self.asked.get());
+                let stuck = late(options.write_timeout) && asked > options.write_timeout;
+                if stuck || (self.unused.get() && asked > LAST_CALL) {
+                    self.close(Close::Now);
+                }
             }
+            State::Idle if late(options.idle_timeout) => self.close(Close::Graceful),
             State::Head if late(options.header_timeout) => self.close(Close::Now),
             State::Idle | State::Head | State::Busy => {}
         }
@@ -138,6 +163,7 @@ impl Control {
     pub(crate) fn begin_request(self: &Rc<Self>) -> RequestGuard {
         self.in_flight.set(self.in_flight.get() + 1);
         self.state.set(State::Busy);
+        self.unused.set(false);
         RequestGuard(Rc::clone(self))
     }
 
@@ -180,7 +206,7 @@ impl Drop for RequestGuard {
         let left = self.0.in_flight.get().saturating_sub(1);
         self.0.in_flight.set(left);
         if left == 0 {
-            self.0.heard.store(false, Ordering::Relaxed);
+            self.0.signals.heard.store(false, Ordering::Relaxed);
             self.0.enter(State::Idle);
         }
     }
@@ -234,10 +260,15 @@ where
     };
     let io = Watched {
         inner: TokioIo::new(stream),
-        heard: Arc::clone(&control.heard),
+        signals: Arc::clone(&control.signals),
     };
     if http2 {
-        let connection = http2::Builder::new(LocalExecutor)
+        let stall = Rc::clone(&control.stall);
+        let service = service_fn(move |request| {
+            let (answer, stall) = (service.call(request), Rc::clone(&stall));
+            async move { Ok::<_, S::Error>(answer.await?.map(|body| Paced::new(body, stall))) }
+        });
+        let connection = http2::Builder::new(Streams(Rc::clone(&control.stall)))
             .max_concurrent_streams(options.streams)
             .max_header_list_size(u32::try_from(options.header_bytes).unwrap_or(u32::MAX))
             // A reader that does not read costs at most this much a stream.
@@ -360,10 +391,10 @@ async fn first_bytes(
 /// Bytes that are taken unread before a connection is closed.
 const UNREAD_BYTES: usize = 256 * 1024;
 
-/// The socket, noting that something has come. hyper wants it `Send` for the sake of upgrades.
+/// The socket, noting that something has come and that a write is blocked. hyper wants it `Send` for the sake of upgrades.
 struct Watched {
     inner: TokioIo<Stream>,
-    heard: Arc<AtomicBool>,
+    signals: Arc<Signals>,
 }
 
 impl Read for Watched {
@@ -374,7 +405,7 @@ impl Read for Watched {
     ) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
         if polled.is_ready() {
-            self.heard.store(true, Ordering::Relaxed);
+            self.signals.heard.store(true, Ordering::Relaxed);
         }
         polled
     }
@@ -386,11 +417,13 @@ impl Write for Watched {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.signals.wrote(polled)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        let polled = Pin::new(&mut self.inner).poll_flush(cx);
+        self.signals.wrote(polled)
     }
 
     /// Takes what has already come before closing: closing over unread bytes makes the kernel send a
@@ -416,6 +449,7 @@ impl Write for Watched {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        let polled = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.signals.wrote(polled)
     }
 }

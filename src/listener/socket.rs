@@ -10,6 +10,12 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Connections that may wait to be accepted. The kernel cuts it down to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
+/// Unsent bytes that the kernel keeps for a connection; accepted sockets inherit it. Without it, a
+/// client that reads slowly makes room only every few hundred kilobytes, which looks like none at
+/// all, and costs the kernel's memory that much.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 128 * 1024;
+
 /// Binds `count` sockets to one address; port 0 is resolved once and shared.
 ///
 /// # Errors
@@ -39,6 +45,8 @@ fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
         socket.set_only_v6(false)?;
     }
     socket.set_nonblocking(true)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(UNSENT)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

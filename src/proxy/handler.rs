@@ -22,7 +22,6 @@ use crate::config::values::Identity;
 use crate::http::authority::{self, Target};
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::headers::{self, Hop, X_REQUEST_ID};
-use crate::http::serve::Control;
 use crate::http::{grpc, upgrade};
 use crate::route::{MatchedPath, Redirect, RedirectSource, RequestView};
 use crate::snapshot::filters::Answer;
@@ -524,7 +523,7 @@ fn tunnel(
         return response;
     };
     let worker = Rc::clone(&outcome.connection.worker);
-    let control = Control::new(Rc::clone(&worker.clock));
+    let control = outcome.connection.control.tunnel();
     let busy = control.begin_request();
     let door = Arc::clone(&outcome.connection.door);
     let entered = Connections::enter(&worker, door, Rc::clone(&control));
@@ -535,7 +534,7 @@ fn tunnel(
             .until_closed(upgrade::tunnel(client, endpoint))
             .await;
         let (from_client, to_client) = bytes.unwrap_or_default();
-        outcome.finish(from_client, to_client);
+        outcome.finish(from_client, to_client, control.is_stalled());
     }));
     response
 }

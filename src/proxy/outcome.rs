@@ -142,10 +142,12 @@ impl Outcome {
         TunnelOutcome(self)
     }
 
-    /// A connection ends early because its client closes it, or because the process has run out of
+    /// A connection ends early because its client closes it or does not read, or because the process has run out of
     /// time to drain.
     fn who_left(&self) -> Reason {
-        if self.connection.worker.closing.get() == Close::Now {
+        if self.connection.control.is_stalled() {
+            Reason::TimeoutAfterHeaders
+        } else if self.connection.worker.closing.get() == Close::Now {
             Reason::Drained
         } else {
             Reason::ClientClosed
@@ -271,7 +273,10 @@ pub(crate) struct TunnelOutcome(Box<Outcome>);
 
 impl TunnelOutcome {
     /// Records the tunnel's end. Bytes from the client count as its request's body.
-    pub(crate) fn finish(mut self, from_client: u64, to_client: u64) {
+    pub(crate) fn finish(mut self, from_client: u64, to_client: u64, stalled: bool) {
+        if stalled {
+            self.0.reason = Some(Reason::TimeoutAfterHeaders);
+        }
         self.0.tunnelled = Some(from_client);
         self.0.record(to_client);
     }

@@ -25,6 +25,7 @@ mod protocol;
 mod redirect;
 mod reload;
 mod routing;
+mod slow;
 mod smuggling;
 mod split;
 mod upstream;

@@ -205,6 +205,7 @@ fn difference(a: &Listener, b: &Listener) -> Option<&'static str> {
         ("limits.streams", a.limits.streams != b.limits.streams),
         ("timeouts.header", a.timeouts.header != b.timeouts.header),
         ("timeouts.idle", a.timeouts.idle != b.timeouts.idle),
+        ("timeouts.write", a.timeouts.write != b.timeouts.write),
     ];
     differs
         .into_iter()

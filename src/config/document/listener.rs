@@ -108,6 +108,9 @@ pub struct ListenerTimeouts {
     pub idle: Duration,
     /// Between two pieces of a request's body.
     pub body: Duration,
+    /// Without any progress, while bytes wait for a client that does not take them: a connection, a
+    /// stream of HTTP/2 whose window is shut, or a tunnel. A tunnel with nothing to write may be idle.
+    pub write: Duration,
 }
 
 impl Default for ListenerTimeouts {
@@ -116,6 +119,7 @@ impl Default for ListenerTimeouts {
             header: Duration::from_secs(10),
             idle: Duration::from_secs(75),
             body: Duration::from_secs(30),
+            write: Duration::from_secs(30),
         }
     }
 }

@@ -571,6 +571,7 @@ fn serve_options(listener: &written::Listener) -> ServeOptions {
         h2c: speaks(written::ListenerProtocol::H2c),
         header_timeout: listener.timeouts.header.get(),
         idle_timeout: listener.timeouts.idle.get(),
+        write_timeout: listener.timeouts.write.get(),
         header_bytes: usize::try_from(listener.limits.header_bytes.0).unwrap_or(usize::MAX),
         header_count: usize::from(listener.limits.header_count),
         streams: listener.limits.streams,
