@@ -8,6 +8,9 @@
 )]
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
 use std::process::Command;
 
 const WEIR: &str = env!("CARGO_BIN_EXE_weir");
@@ -68,8 +71,32 @@ fn the_schema_accepts_what_is_right_and_refuses_what_is_not() {
     }
 }
 
-/// Every `console` line of the README runs in a folder that holds its `yaml` block as `weir.yaml`.
-/// The test command itself is the one exception: this test is a part of it.
+/// A backend that answers everything with `hello`. Its thread ends with the test's process.
+fn hello() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = [0; 4096];
+            // One request a connection; its head comes in one piece.
+            if stream.read(&mut head).unwrap() > 0 {
+                let answer =
+                    "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello";
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        }
+    });
+    port
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// Every `console` block of the README runs as a script in a folder that holds its `yaml` block as
+/// `weir.yaml`, on free ports. The test command itself is the one exception: this test is a part of it.
 #[test]
 fn the_readme_does_what_it_says() {
     let readme = fs::read_to_string("README.md").unwrap();
@@ -85,27 +112,41 @@ fn the_readme_does_what_it_says() {
         panic!("one yaml block is expected")
     };
     fs::write(folder.path().join("weir.yaml"), yaml).unwrap();
-    let mut ran = 0;
-    for command in blocks("console").iter().flat_map(|block| block.lines()) {
-        let command = command.strip_prefix("$ ").unwrap();
-        if command == "./.ci/test" {
-            continue;
-        }
-        let arguments = command
-            .strip_prefix("cargo run --release -- ")
-            .or_else(|| command.strip_prefix("weir "));
-        let shell = format!("exec {WEIR} {}", arguments.expect("a command of ours"));
-        let output = Command::new("sh")
-            .args(["-c", &shell])
+    let (tls, backend, admin) = (free_port(), hello(), free_port());
+    let beside = Path::new(WEIR).parent().unwrap().display();
+    let path = format!("{beside}:{}", std::env::var("PATH").unwrap());
+    let mut said = Vec::new();
+    for block in blocks("console") {
+        let commands = block.lines().map(|line| line.strip_prefix("$ ").unwrap());
+        let script: String = commands
+            .filter(|command| *command != "./.ci/test")
+            .map(|command| {
+                let command = command
+                    .replace("cargo run --release -- ", "weir ")
+                    .replace(":8443", &format!(":{tls}"))
+                    .replace(":9001", &format!(":{backend}"));
+                // The proxy of the line before is starting.
+                if command == "weir healthcheck --ready" {
+                    return "until weir healthcheck --ready; do sleep 0.1; done\n".to_owned();
+                }
+                command + "\n"
+            })
+            .collect();
+        let bounded = format!(
+            "trap 'kill -9 $(jobs -p) 2>/dev/null || true' EXIT\nset -e\n{}",
+            script
+        );
+        let output = Command::new("timeout")
+            .args(["60", "bash", "-c", &bounded])
+            .env("PATH", &path)
+            .env("WEIR_ADMIN", format!("127.0.0.1:{admin}"))
             .current_dir(folder.path())
             .output()
             .unwrap();
-        assert!(
-            output.status.success(),
-            "{command}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        ran += 1;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{block}: {text}{error}");
+        said.push(text);
     }
     let check = Command::new(WEIR)
         .arg("check")
@@ -117,5 +158,13 @@ fn the_readme_does_what_it_says() {
         "{}",
         String::from_utf8_lossy(&check.stderr)
     );
-    assert_eq!(ran, 2, "the demo and explain");
+    let all = said.concat();
+    for promised in [
+        "2000 requests, 0 failed",
+        "checkout-v",
+        "hello",
+        "refused: no certificate",
+    ] {
+        assert!(all.contains(promised), "{promised}: {all}");
+    }
 }

@@ -95,6 +95,18 @@ pub(crate) struct QuickOptions {
     /// Keep a client on one backend by a cookie of this name
     #[arg(long, value_name = "NAME")]
     pub(crate) cookie: Option<String>,
+    /// Speak TLS with the certificate in this file, and its chain
+    #[arg(long, value_name = "FILE")]
+    pub(crate) certificate: Option<PathBuf>,
+    /// Its private key [default: in the same file]
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    pub(crate) key: Option<PathBuf>,
+    /// Let in only clients with a certificate of these authorities
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    pub(crate) client_ca: Option<PathBuf>,
+    /// Believe only these authorities for backends with https:// [default: those of the system]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) backend_ca: Option<PathBuf>,
     /// Print the configuration that this stands for, and exit
     #[arg(long)]
     pub(crate) print_config: bool,

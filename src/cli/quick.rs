@@ -3,6 +3,7 @@
 //! Must not know how it is served.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use super::Failure;
@@ -38,11 +39,13 @@ fn written(options: &QuickOptions) -> Result<String, Failure> {
         .iter()
         .map(|to| target(to))
         .collect::<Result<Vec<_>, _>>()?;
-    let mut text = format!(
-        "version: 1\nlisteners:\n  - name: web\n    address: {}\nroutes:\n  - name: all\n    rules:\n      - backendRefs:\n",
-        quoted(&options.listen)
-    );
-    for (index, (_, weight)) in targets.iter().enumerate() {
+    let listen = quoted(&options.listen);
+    let mut text = format!("version: 1\nlisteners:\n  - name: web\n    address: {listen}\n");
+    if let Some(certificate) = &options.certificate {
+        write_tls(&mut text, certificate, options)?;
+    }
+    text.push_str("routes:\n  - name: all\n    rules:\n      - backendRefs:\n");
+    for (index, Target { weight, .. }) in targets.iter().enumerate() {
         writeln!(
             text,
             "          - {{ name: backend-{}, weight: {weight} }}",
@@ -57,19 +60,51 @@ fn written(options: &QuickOptions) -> Result<String, Failure> {
         )?;
     }
     text.push_str("backends:\n");
-    for (index, (address, _)) in targets.iter().enumerate() {
+    for (index, target) in targets.iter().enumerate() {
+        let (name, address) = (index + 1, quoted(&target.address));
         writeln!(
             text,
-            "  - name: backend-{}\n    endpoints: [{{ address: {} }}]",
-            index + 1,
-            quoted(address)
+            "  - name: backend-{name}\n    endpoints: [{{ address: {address} }}]"
         )?;
+        if target.secure {
+            let ca = options.backend_ca.as_deref().map(path).transpose()?;
+            let ca = ca.map_or_else(String::new, |ca| format!(" ca: {ca} "));
+            writeln!(text, "    protocol: auto\n    tls: {{{ca}}}")?;
+        }
     }
     Ok(text)
 }
 
-/// `http://host:port=weight` -> address and weight.
-fn target(to: &str) -> Result<(String, u32), Failure> {
+fn write_tls(text: &mut String, certificate: &Path, options: &QuickOptions) -> Result<(), Failure> {
+    let key = options.key.as_deref().map(path).transpose()?;
+    let key = key.map_or_else(String::new, |key| format!(", key: {key}"));
+    writeln!(
+        text,
+        "    tls:\n      certificates: [{{ certificate: {}{key} }}]",
+        path(certificate)?
+    )?;
+    if let Some(ca) = &options.client_ca {
+        writeln!(text, "      clientValidation: {{ ca: {} }}", path(ca)?)?;
+    }
+    Ok(())
+}
+
+fn path(path: &Path) -> Result<String, Failure> {
+    let text = path.to_str();
+    text.map(quoted)
+        .ok_or_else(|| Failure::Usage(format!("{}: the name is not UTF-8", path.display())))
+}
+
+/// What one `--to` says.
+#[derive(Debug, PartialEq, Eq)]
+struct Target {
+    address: String,
+    weight: u32,
+    secure: bool,
+}
+
+/// Reads `http://host:port=weight`.
+fn target(to: &str) -> Result<Target, Failure> {
     let usage = |why: &str| {
         Failure::Usage(format!(
             "--to {to}: {why}; write for example `--to http://127.0.0.1:9000=95`"
@@ -85,15 +120,20 @@ fn target(to: &str) -> Result<(String, u32), Failure> {
         None => (to, 1),
     };
     let url: http::Uri = url.parse().map_err(|_| usage("that is not a URL"))?;
-    match url.scheme_str() {
-        Some("http") | None => {}
-        Some(_) => return Err(usage("only http is spoken to backends")),
-    }
+    let (secure, implied) = match url.scheme_str() {
+        Some("http") | None => (false, 80),
+        Some("https") => (true, 443),
+        Some(_) => return Err(usage("only http and https are spoken to backends")),
+    };
     if !matches!(url.path(), "" | "/") {
         return Err(usage("a path has no meaning here"));
     }
     let host = url.host().ok_or_else(|| usage("the host is missing"))?;
-    Ok((format!("{host}:{}", url.port_u16().unwrap_or(80)), weight))
+    Ok(Target {
+        address: format!("{host}:{}", url.port_u16().unwrap_or(implied)),
+        weight,
+        secure,
+    })
 }
 
 fn quoted(text: &str) -> String {
@@ -107,11 +147,12 @@ mod tests {
     #[test]
     fn targets() {
         for (to, expected) in [
-            ("http://a:9000=95", Some(("a:9000", 95))),
-            ("http://a", Some(("a:80", 1))),
-            ("a:9000=0", Some(("a:9000", 0))),
-            ("http://[::1]:9000=5", Some(("[::1]:9000", 5))),
-            ("https://a", None),
+            ("http://a:9000=95", Some(("a:9000", 95, false))),
+            ("http://a", Some(("a:80", 1, false))),
+            ("a:9000=0", Some(("a:9000", 0, false))),
+            ("http://[::1]:9000=5", Some(("[::1]:9000", 5, false))),
+            ("https://a", Some(("a:443", 1, true))),
+            ("ftp://a", None),
             ("http://a/path", None),
             ("http://a=x", None),
         ] {
@@ -119,7 +160,7 @@ mod tests {
             assert_eq!(
                 found
                     .as_ref()
-                    .map(|(address, weight)| (address.as_str(), *weight)),
+                    .map(|it| (it.address.as_str(), it.weight, it.secure)),
                 expected,
                 "{to}"
             );

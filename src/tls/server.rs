@@ -13,7 +13,7 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::{Acceptor, ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_rustls::{LazyConfigAcceptor, TlsStream};
@@ -354,7 +354,7 @@ async fn shake(
     if !begins_tls(&stream).await.map_err(io_failed)? {
         // The client may be gone already; then there is nobody to tell.
         drop(stream.write_all(PLAIN).await);
-        drop(stream.shutdown().await);
+        linger(stream).await;
         return Err(Refused::new(
             HandshakeResult::NotTls,
             "the client does not speak TLS",
@@ -375,10 +375,14 @@ async fn shake(
         return Err(Refused::new(HandshakeResult::UnknownName, detail));
     };
     *counted = Arc::clone(&terminator.metrics);
-    let stream = start
-        .into_stream(terminator.config())
-        .await
-        .map_err(failed)?;
+    let shaking = start.into_stream(terminator.config()).into_fallible();
+    let stream = match shaking.await {
+        Ok(stream) => stream,
+        Err((error, stream)) => {
+            linger(stream).await;
+            return Err(failed(error));
+        }
+    };
     let session = stream.get_ref().1;
     let resumed = session.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
     let leaf = session.peer_certificates().and_then(<[_]>::first);
@@ -402,6 +406,26 @@ async fn shake(
         identity,
     };
     Ok((accepted, resumed))
+}
+
+/// How long, and for how many bytes, a client that was told no may go on talking. Closing over unread
+/// bytes makes the kernel send a reset, which can destroy what it was told.
+const LINGER: (Duration, usize) = (Duration::from_millis(500), 64 * 1024);
+
+async fn linger(mut stream: TcpStream) {
+    let rest = async {
+        stream.shutdown().await?;
+        let (mut unread, mut buffer) = (LINGER.1, [0; 1024]);
+        while unread > 0 {
+            match stream.read(&mut buffer).await? {
+                0 => break,
+                n => unread = unread.saturating_sub(n),
+            }
+        }
+        io::Result::Ok(())
+    };
+    // Whatever happens now, the connection is over.
+    drop(tokio::time::timeout(LINGER.0, rest).await);
 }
 
 fn now() -> i64 {
