@@ -63,7 +63,7 @@ fn exit_codes_say_what_went_wrong() {
         (&["nonsense"], 2),
         (&["demo", "--weights", "x"], 2),
         (&["demo", "--weights", "4294967295/1"], 2),
-        (&["quick", "--to", "https://a"], 2),
+        (&["quick", "--to", "ftp://a"], 2),
         (&["check", wrong], 3),
         (&["run", "--config", wrong], 3),
         (&["explain", "--config", wrong, "GET", "http://a/"], 3),
