@@ -1,6 +1,6 @@
 //! Speaking HTTP: what is true of every request and response, whatever the routes say.
 //!
-//! Owns canonical authority and path, hop-by-hop fields, bodies and tunnels.
+//! Owns canonical authority and path, hop-by-hop fields, trace context, bodies and tunnels.
 //! Must not know routes, backends or snapshots.
 
 pub(crate) mod authority;
@@ -10,4 +10,5 @@ pub(crate) mod headers;
 pub(crate) mod path;
 pub(crate) mod serve;
 mod stall;
+pub(crate) mod trace;
 pub(crate) mod upgrade;

@@ -22,7 +22,7 @@ use crate::config::values::Identity;
 use crate::http::authority::{self, Target};
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::headers::{self, Hop, X_REQUEST_ID};
-use crate::http::{grpc, upgrade};
+use crate::http::{grpc, trace, upgrade};
 use crate::route::{MatchedPath, Redirect, RedirectSource, RequestView};
 use crate::snapshot::filters::Answer;
 use crate::snapshot::port::{Listener, Port};
@@ -41,10 +41,12 @@ impl Exchange {
     /// Takes one look at the configuration; everything after uses what was seen.
     pub(crate) fn begin(connection: &Rc<Connection>, request: Request<Incoming>) -> Self {
         let seen = connection.look();
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        let trace = trace::admit(&mut parts.headers);
         let outcome = Outcome::begin(
             Rc::clone(connection),
             &parts,
+            trace,
             seen.access_log,
             seen.generation,
         );

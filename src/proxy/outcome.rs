@@ -18,6 +18,7 @@ use super::context::{Began, Connection};
 use crate::config::values::Identity;
 use crate::http::body::{End, Finish, RequestProgress};
 use crate::http::serve::{Close, RequestGuard};
+use crate::http::trace::Traceparent;
 use crate::snapshot::AccessLogHandle;
 use crate::snapshot::rule::Why;
 use crate::telemetry::access_log::Record;
@@ -71,6 +72,7 @@ struct Logged {
     version: Version,
     host: HeaderValue,
     request_id: HeaderValue,
+    trace: Option<Traceparent>,
     client: IpAddr,
     user_agent: Option<HeaderValue>,
     referer: Option<HeaderValue>,
@@ -81,6 +83,7 @@ impl Outcome {
     pub(crate) fn begin(
         connection: Rc<Connection>,
         parts: &request::Parts,
+        trace: Option<Traceparent>,
         handle: Arc<AccessLogHandle>,
         generation: u64,
     ) -> Box<Self> {
@@ -92,6 +95,7 @@ impl Outcome {
                 version: parts.version,
                 host: HeaderValue::from_static(""),
                 request_id: HeaderValue::from_static(""),
+                trace,
                 client: connection.peer.ip(),
                 user_agent: parts.headers.get(USER_AGENT).cloned(),
                 referer: parts.headers.get(REFERER).cloned(),
@@ -209,7 +213,8 @@ impl Outcome {
             reason: finished.reason.map(Reason::as_str),
             generation: self.generation,
             request_id: &request_id,
-            trace_id: None,
+            trace_id: log.trace.as_ref().map(Traceparent::trace_id),
+            span_id: log.trace.as_ref().map(Traceparent::span_id),
             client: log.client,
             client_port: client_is_peer.then(|| self.connection.peer.port()),
             identity: self.connection.identity().map(Identity::name),

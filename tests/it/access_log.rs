@@ -268,3 +268,46 @@ fn a_client_that_leaves_is_499() {
         (&499.into(), &"client_closed".into())
     );
 }
+
+/// Of a valid trace context both fields go on and the ids are logged; of a faulty one, nothing.
+#[test]
+fn the_trace_of_a_request_is_logged_and_goes_on() {
+    const ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    const SPAN: &str = "00f067aa0ba902b7";
+    let backend = echo("v1");
+    let valid = format!("00-{ID}-{SPAN}-01");
+    let later = format!("cc-{ID}-{SPAN}-01-more");
+    let ask = |proxy: &Proxy, parents: &[&str]| {
+        let parents = parents.iter().map(|parent| ("Traceparent", *parent));
+        let fields: Vec<_> = parents.chain([("Tracestate", "congo=t61")]).collect();
+        let response = get(proxy.addr("web"), "a", "/", &fields);
+        (response.seen("traceparent"), response.seen("tracestate"))
+    };
+
+    let json = Proxy::start(&with_log(backend.address, "format: json"));
+    let state = Some("congo=t61".to_owned());
+    for parent in [&*valid, &later, "cc-unknown"] {
+        let sent_on = (Some(parent.to_owned()), state.clone());
+        assert_eq!(ask(&json, &[parent]), sent_on);
+    }
+    assert_eq!(ask(&json, &["00-unknown"]), (None, None));
+    assert_eq!(ask(&json, &[&valid, &valid]), (None, None));
+    assert_eq!(ask(&json, &[]), (None, state));
+    let refused = [("Traceparent", &*valid)];
+    assert_eq!(get(json.addr("web"), "a b", "/", &refused).status, 400);
+    let logged: Vec<_> = lines(&json.stop())
+        .iter()
+        .map(|line| line.get("trace_id").is_some() && line["span_id"] == SPAN)
+        .collect();
+    assert_eq!(logged, [true, true, false, false, false, false, true]);
+
+    let ecs = Proxy::start(&with_log(backend.address, "format: ecs"));
+    assert!(ask(&ecs, &[&valid]).0.is_some());
+    assert_eq!(ask(&ecs, &["00-unknown"]), (None, None));
+    let log = lines(&ecs.stop());
+    assert_eq!(
+        (&log[0]["trace"]["id"], &log[0]["span"]["id"]),
+        (&ID.into(), &SPAN.into())
+    );
+    assert!(log[1].get("trace").is_none() && log[1].get("span").is_none());
+}

@@ -14,7 +14,7 @@ use super::view::{
 };
 use crate::config::values::Identity;
 use crate::http::authority::{self, Target};
-use crate::http::headers;
+use crate::http::{headers, trace};
 use crate::proxy::error::ProxyError;
 use crate::proxy::handler::{AskedAt, believe, find, location, view};
 use crate::route::{self, HeaderEdits, MatchedPath, Mismatch, Verdict};
@@ -45,7 +45,8 @@ pub(super) fn explain(
     draws: u32,
     rng: &mut impl rand::Rng,
 ) -> Explanation {
-    let (parts, ()) = asked.request.into_parts();
+    let (mut parts, ()) = asked.request.into_parts();
+    drop(trace::admit(&mut parts.headers));
     let host = parts.headers.get(http::header::HOST);
     let host = host.and_then(|host| host.to_str().ok()).unwrap_or("");
     let mut explanation = Explanation {

@@ -38,6 +38,10 @@ pub(super) fn write(record: &Record<'_>, out: &mut Vec<u8>) {
         if let Some(trace_id) = record.trace_id {
             line.object("trace", |trace| trace.text("id", trace_id));
         }
+        // Not `transaction.id`: that names the work of one service, which only that service can.
+        if let Some(span_id) = record.span_id {
+            line.object("span", |span| span.text("id", span_id));
+        }
         line.object("weir", |weir| write_own(record, weir));
     });
 }

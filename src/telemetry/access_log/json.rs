@@ -9,6 +9,7 @@ pub(super) fn write(record: &Record<'_>, out: &mut Vec<u8>) {
         line.time("time", record.time);
         line.text("request_id", record.request_id);
         line.text_if("trace_id", record.trace_id);
+        line.text_if("span_id", record.span_id);
         line.plain("client_ip", record.client.to_canonical());
         if let Some(port) = record.client_port {
             line.number("client_port", port);

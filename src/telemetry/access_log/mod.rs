@@ -58,6 +58,8 @@ pub(crate) struct Record<'a> {
     pub(crate) request_id: &'a str,
     /// Trace id of `traceparent`, 32 hexadecimal digits.
     pub(crate) trace_id: Option<&'a str>,
+    /// The client's span in that trace, 16 hexadecimal digits.
+    pub(crate) span_id: Option<&'a str>,
     pub(crate) client: IpAddr,
     /// `None` when the address was read from `x-forwarded-for`, which has no port.
     pub(crate) client_port: Option<u16>,

@@ -29,6 +29,7 @@ fn apache() -> Record<'static> {
         generation: 7,
         request_id: "01JD",
         trace_id: None,
+        span_id: None,
         client: [127, 0, 0, 1].into(),
         client_port: Some(50_000),
         identity: None,
@@ -58,6 +59,7 @@ fn bare() -> Record<'static> {
         attempts: 0,
         reason: Some("no_route"),
         trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736"),
+        span_id: Some("00f067aa0ba902b7"),
         client: "::ffff:192.0.2.1".parse().unwrap(),
         client_port: None,
         identity: Some("spiffe://shop.example/ns/a/sa/b"),
@@ -119,6 +121,8 @@ fn json_lines() {
     assert_eq!(bare["client_ip"], "192.0.2.1");
     assert_eq!(bare["query"], "a=1&b=%20");
     assert_eq!(bare["reason"], "no_route");
+    assert_eq!(bare["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
+    assert_eq!(bare["span_id"], "00f067aa0ba902b7");
     for absent in [
         "client_port",
         "route",
@@ -169,6 +173,7 @@ fn ecs_lines() {
     assert_eq!(bare["event"]["outcome"], "failure");
     assert_eq!(bare["event"]["reason"], "no_route");
     assert_eq!(bare["trace"]["id"], "4bf92f3577b34da6a3ce929d0e0e4736");
+    assert_eq!(bare["span"]["id"], "00f067aa0ba902b7");
     assert_eq!(bare["http"]["version"], "2");
 }
 
