@@ -250,8 +250,9 @@ where
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let http2 = match &stream {
-        // Without ALPN it is HTTP/1.1 (RFC 9113, 3.2); what is not spoken was not offered.
-        Stream::Tls(_) => stream.alpn() == Some(b"h2"),
+        // What is not spoken was not offered. Without ALPN it is HTTP/1.1 (RFC 9113, 3.2) where
+        // that is spoken.
+        Stream::Tls(_) => stream.alpn().map_or(!options.http1, |name| name == b"h2"),
         Stream::Plain(tcp) => match first_bytes(tcp, options, control).await {
             Ok(Some(http2)) => http2,
             Ok(None) => return Ended::Closed,

@@ -33,7 +33,7 @@ results! {
     Resumed "resumed" "An earlier session was taken up again."
     Timeout "timeout" "It took longer than `handshakeTimeout`."
     Closed "closed" "The client went away."
-    NotTls "not_tls" "What came was not TLS; plain HTTP is answered with 400."
+    NotTls "not_tls" "What came was not TLS, or broken; plain HTTP is answered with 400."
     UnknownName "unknown_name" "No listener has the name that the client asked for."
     NoProtocol "no_protocol" "No application protocol in common (ALPN)."
     Version "version" "No version or cipher of TLS in common."

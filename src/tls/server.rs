@@ -281,6 +281,8 @@ impl ResolvesServerCert for Shown {
             .iter()
             .find(suits)
             .or_else(|| self.all.iter().find(suits))
+            // Then there is no signature in common, and rustls says so to both sides.
+            .or_else(|| self.all.first())
             .cloned()
     }
 }
@@ -366,8 +368,10 @@ async fn shake(
     let chosen = choose(start.client_hello().server_name());
     let name = start.client_hello().server_name().map(str::to_owned);
     let Some(terminator) = chosen else {
-        // Shows no certificate, so that it ends in an alert.
-        drop(start.into_stream(nothing_to_show()?).await);
+        let mut stream = start.io;
+        // The client may be gone already; then there is nobody to tell.
+        drop(stream.write_all(UNRECOGNIZED_NAME).await);
+        linger(stream).await;
         let detail = format!(
             "no listener for {}",
             name.as_deref().unwrap_or("a client that names none")
@@ -442,6 +446,9 @@ content-length: 59\r\n\
 connection: close\r\n\r\n\
 This port speaks TLS. Use https:// instead of http:// here.";
 
+/// The fatal alert of RFC 6066, section 3, as a record of its own: nothing is encrypted yet.
+const UNRECOGNIZED_NAME: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
+
 /// Whether the first byte is that of a handshake record (RFC 8446, 5.1).
 async fn begins_tls(stream: &TcpStream) -> io::Result<bool> {
     let mut first = [0; 1];
@@ -449,18 +456,6 @@ async fn begins_tls(stream: &TcpStream) -> io::Result<bool> {
         0 => Err(io::ErrorKind::UnexpectedEof.into()),
         _ => Ok(!(first[0].is_ascii_uppercase() || first[0].is_ascii_whitespace())),
     }
-}
-
-fn nothing_to_show() -> Result<Arc<ServerConfig>, Refused> {
-    let config = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(versions(Oldest::Tls12))
-        .map_err(|error| Refused::new(HandshakeResult::Failed, error))?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(Shown {
-            by_name: HashMap::new(),
-            all: Vec::new(),
-        }));
-    Ok(Arc::new(config))
 }
 
 fn failed(error: io::Error) -> Refused {

@@ -113,6 +113,8 @@ impl ClientCertVerifier for Clients {
                 .iter()
                 .any(|allowed| identity.identity().matches(allowed))
         {
+            let name = identity.identity().name();
+            tracing::info!(name, "a client is none of `allowedIdentities`");
             return Err(CertificateError::ApplicationVerificationFailure.into());
         }
         Ok(verified)
@@ -212,6 +214,7 @@ pub(crate) fn result(error: &Error) -> HandshakeResult {
         Error::PeerIncompatible(_) => Result::Version,
         Error::AlertReceived(_) => Result::ClientRefused,
         Error::InvalidMessage(_) => Result::NotTls,
+        Error::InvalidCertRevocationList(_) => Result::RevocationUnknown,
         Error::InvalidCertificate(wrong) => match wrong {
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => Result::Expired,
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
