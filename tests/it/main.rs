@@ -28,5 +28,6 @@ mod routing;
 mod slow;
 mod smuggling;
 mod split;
+mod tls;
 mod upstream;
 mod websocket;

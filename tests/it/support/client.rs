@@ -5,9 +5,9 @@ use std::net::{SocketAddr, TcpStream};
 
 use super::DEADLINE;
 
-/// One connection.
-pub(crate) struct Client {
-    stream: BufReader<TcpStream>,
+/// One connection, in the clear unless it says otherwise.
+pub(crate) struct Client<S: Read = TcpStream> {
+    stream: BufReader<S>,
 }
 
 /// One response.
@@ -60,14 +60,44 @@ impl Response {
     }
 }
 
+/// A TCP connection on which nothing waits for ever.
+pub(crate) fn dial(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&address, DEADLINE).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.set_write_timeout(Some(DEADLINE)).unwrap();
+    stream
+}
+
 impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&address, DEADLINE).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        stream.set_write_timeout(Some(DEADLINE)).unwrap();
+        Self::over(dial(address))
+    }
+
+    /// Closes the sending side.
+    pub(crate) fn finish(&mut self) {
+        self.stream
+            .get_mut()
+            .shutdown(std::net::Shutdown::Write)
+            .unwrap();
+    }
+
+    /// Ends the connection with a reset.
+    pub(crate) fn reset(self) {
+        let socket = socket2::SockRef::from(self.stream.get_ref());
+        socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    pub(crate) fn over(stream: S) -> Self {
         Self {
             stream: BufReader::new(stream),
         }
+    }
+
+    /// What the bytes go over.
+    pub(crate) fn stream(&self) -> &S {
+        self.stream.get_ref()
     }
 
     pub(crate) fn send(&mut self, bytes: &str) {
@@ -78,14 +108,6 @@ impl Client {
     pub(crate) fn ask(&mut self, request: &str) -> Response {
         self.send(request);
         self.receive(request.starts_with("HEAD ")).unwrap()
-    }
-
-    /// Closes the sending side.
-    pub(crate) fn finish(&mut self) {
-        self.stream
-            .get_mut()
-            .shutdown(std::net::Shutdown::Write)
-            .unwrap();
     }
 
     /// Sends as long as the other side takes it; `false` when it has closed.
@@ -106,12 +128,6 @@ impl Client {
         let mut bytes = vec![0; count];
         self.stream.read_exact(&mut bytes).unwrap();
         bytes
-    }
-
-    /// Ends the connection with a reset.
-    pub(crate) fn reset(self) {
-        let socket = socket2::SockRef::from(self.stream.get_ref());
-        socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
     }
 
     /// Everything up to the close.

@@ -3,7 +3,9 @@
 pub(crate) mod backend;
 pub(crate) mod client;
 pub(crate) mod http2;
+pub(crate) mod pki;
 pub(crate) mod proxy;
+pub(crate) mod tls;
 
 use std::io::Write;
 use std::process::{Command, Stdio};

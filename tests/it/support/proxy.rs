@@ -184,6 +184,9 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the program log:\n{}", self.program_log());
+        }
         // It has ended already when the test went well.
         drop(self.child.kill());
         drop(self.child.wait());
