@@ -98,7 +98,7 @@ codes! {
     Expression "W0309" Error "A regular expression is not valid or too large.";
     HeaderTwice "W0310" Error "A header modifier names one header twice.";
     ReservedHeader "W0311" Error "A header modifier changes a header that belongs to the connection.";
-    TimeoutOrder "W0312" Error "`backendRequest` is longer than `request`.";
+    TimeoutOrder "W0312" Error "A timeout is longer than the one that it is a part of.";
     WildcardTarget "W0313" Error "A redirect or rewrite goes to a wildcard instead of a host.";
     RedirectStatus "W0314" Error "A redirect has a status code that does not redirect.";
     CookieName "W0315" Error "A cookie's name or path cannot stand in a cookie.";
@@ -106,6 +106,7 @@ codes! {
     NoRoutes "W0317" Warning "There is no route; every request answers 404.";
     UnreachableHost "W0318" Warning "A route's host is served by none of its listeners.";
     RepeatedMatch "W0319" Warning "A match names one header or query parameter twice; only the first counts.";
+    RetryShape "W0320" Error "A retry has a value out of its range, or a fallback that is none of the rule's backendRefs.";
 
     NoListeners "W0401" Error "There is no listener.";
     ListenerConflict "W0402" Error "Two listeners have the same address and the same hostname.";

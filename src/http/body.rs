@@ -14,6 +14,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
+use super::replay::Sending;
+
 /// What went wrong with a request's body, seen from the side that reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RequestTrouble {
@@ -78,6 +80,8 @@ pub(crate) enum RequestBody {
     Empty,
     /// One that is streamed.
     Stream(Box<Stream>),
+    /// One of which what has been read is kept, for being sent again.
+    Kept(Sending),
 }
 
 /// See [`RequestBody::Stream`].
@@ -138,26 +142,37 @@ impl Body for RequestBody {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Stream(stream) => stream.poll(cx),
+            Self::Kept(sending) => sending.poll(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Stream(stream) => stream.incoming.is_end_stream(),
+            Self::Stream(stream) => stream.is_end(),
+            Self::Kept(sending) => sending.is_end(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Stream(stream) => stream.incoming.size_hint(),
+            Self::Stream(stream) => stream.size_hint(),
+            Self::Kept(sending) => sending.size_hint(),
         }
     }
 }
 
 impl Stream {
-    fn poll(
+    pub(super) fn is_end(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+
+    pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenRequestBody>>> {
@@ -257,15 +272,33 @@ pub(crate) struct ResponseBody {
     source: Source,
     finish: Option<Box<dyn Finish>>,
     deadline: Option<Pin<Box<Sleep>>>,
+    idle: Option<Box<Idle>>,
     bytes: u64,
     /// A response to HEAD, or a 204 or 304: hyper drops the body without asking for it.
     bodiless: bool,
+}
+
+/// The bound on the time between two pieces.
+struct Idle {
+    limit: Duration,
+    timer: Pin<Box<Sleep>>,
+    /// Nothing has come since the timer was set. Time that the client takes is not counted.
+    waiting: bool,
 }
 
 enum Source {
     Done,
     Own(Bytes),
     Upstream(Incoming),
+}
+
+impl Idle {
+    fn wait(&mut self) -> &mut Pin<Box<Sleep>> {
+        if !std::mem::replace(&mut self.waiting, true) {
+            self.timer.as_mut().reset(Instant::now() + self.limit);
+        }
+        &mut self.timer
+    }
 }
 
 /// The reason that hyper is given for cutting a response: it resets the stream or the connection, so
@@ -281,6 +314,7 @@ impl ResponseBody {
             source: Source::Own(bytes),
             finish: None,
             deadline: None,
+            idle: None,
             bytes: 0,
             bodiless: false,
         }
@@ -297,6 +331,7 @@ impl ResponseBody {
             source: Source::Upstream(incoming),
             finish: None,
             deadline: None,
+            idle: None,
             bytes: 0,
             bodiless: false,
         }
@@ -310,6 +345,20 @@ impl ResponseBody {
         self
     }
 
+    /// Cuts the body when nothing of it comes for so long.
+    pub(crate) fn with_idle(mut self, limit: Option<Duration>) -> Self {
+        if !self.is_end_stream() {
+            self.idle = limit.map(|limit| {
+                Box::new(Idle {
+                    limit,
+                    timer: Box::pin(tokio::time::sleep(limit)),
+                    waiting: false,
+                })
+            });
+        }
+        self
+    }
+
     /// Tells `finish` how it ended. `bodiless`: the body will not be asked for (HEAD, 204, 304).
     pub(crate) fn with_finish(mut self, finish: Box<dyn Finish>, bodiless: bool) -> Self {
         self.finish = Some(finish);
@@ -319,6 +368,7 @@ impl ResponseBody {
 
     fn end(&mut self, end: End) {
         self.deadline = None;
+        self.idle = None;
         if let Some(finish) = self.finish.take() {
             finish.finish(end, self.bytes);
         }
@@ -352,11 +402,9 @@ impl Body for ResponseBody {
             Source::Upstream(incoming) => Pin::new(incoming).poll_frame(cx),
         };
         let Poll::Ready(frame) = polled else {
-            let passed = this
-                .deadline
-                .as_mut()
-                .is_some_and(|timer| timer.as_mut().poll(cx).is_ready());
-            return if passed {
+            let idle = this.idle.as_mut().map(|idle| idle.wait());
+            let mut timers = this.deadline.iter_mut().chain(idle);
+            return if timers.any(|timer| timer.as_mut().poll(cx).is_ready()) {
                 this.cut(End::Deadline)
             } else {
                 Poll::Pending
@@ -370,6 +418,9 @@ impl Body for ResponseBody {
             }
             Some(Err(_)) => this.cut(End::Upstream),
             Some(Ok(frame)) => {
+                if let Some(idle) = &mut this.idle {
+                    idle.waiting = false;
+                }
                 this.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
                 // hyper does not ask again after the last byte of a body whose length it knows.
                 if this.is_end_stream() {

@@ -8,6 +8,7 @@ pub(crate) mod body;
 pub(crate) mod grpc;
 pub(crate) mod headers;
 pub(crate) mod path;
+pub(crate) mod replay;
 pub(crate) mod serve;
 mod stall;
 pub(crate) mod trace;

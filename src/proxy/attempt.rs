@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use super::context::Worker;
 use super::error::ProxyError;
 use crate::http::body::{RequestBody, RequestProgress};
-use crate::telemetry::backend::AttemptOutcome;
+use crate::telemetry::backend::{AttemptOutcome, RetryReason};
 use crate::upstream::backend::Backend;
 use crate::upstream::connect::ConnectError;
 use crate::upstream::endpoint::Endpoint;
@@ -124,7 +124,7 @@ async fn exchange(
         let Some(again) = again else {
             return Err(ProxyError::Upstream(error));
         };
-        backend.metrics().stale_retry();
+        backend.metrics().retried(RetryReason::StaleConnection);
         request = again;
     }
 }
@@ -153,7 +153,7 @@ fn head_copy(request: &Request<RequestBody>) -> Request<RequestBody> {
 }
 
 /// RFC 9110, 9.2.2.
-fn is_idempotent(method: &Method) -> bool {
+pub(crate) fn is_idempotent(method: &Method) -> bool {
     matches!(
         *method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE | Method::TRACE

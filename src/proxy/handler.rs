@@ -5,7 +5,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, SET_COOKIE};
@@ -13,11 +12,13 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
-use super::attempt::{Answered, Outgoing, attempt};
+use super::attempt::Answered;
 use super::context::{Connection, Connections};
+use super::deadline::Deadlines;
 use super::error::ProxyError;
 use super::outcome::Outcome;
 use super::respond;
+use super::retry::{Call, Head, Served};
 use crate::config::values::Identity;
 use crate::http::authority::{self, Target};
 use crate::http::body::{RequestBody, ResponseBody};
@@ -27,7 +28,6 @@ use crate::route::{MatchedPath, Redirect, RedirectSource, RequestView};
 use crate::snapshot::filters::Answer;
 use crate::snapshot::port::{Listener, Port};
 use crate::snapshot::rule::{Asking, Choice, KeySource, NoChoice, Rule};
-use crate::upstream::backend::Holding;
 
 /// A request on its way through the layers of its listener.
 #[derive(Debug)]
@@ -134,46 +134,29 @@ async fn forward(
     if let Some(answer) = &choice.arm.filters.answer {
         return immediate(answer, listener, &asked_at, matched);
     }
-    let arm = choice.arm;
-    let backend = arm.backend.as_ref().ok_or(ProxyError::InvalidBackend)?; //                    500
-    let serving = backend.begin().ok_or(ProxyError::BackendFull)?; //                            503
-    let endpoint = backend
-        .choose(None, &mut *connection.worker.rng.borrow_mut())
-        .cloned()
-        .ok_or(ProxyError::NoChoice(NoChoice::Unavailable(0)))?; //                               503
-    outcome.endpoint = Some(endpoint.address());
-    outcome.holding = Some(Holding::new(serving, endpoint.begin()));
-    let mut authority = target.authority.clone();
     for_next_hop(&mut parts, &connection, listener, &target);
-    for filters in [&rule.filters, &arm.filters] {
-        filters.apply_request(&mut parts.headers, &mut parts.uri, &mut authority, matched)?; // 400
-    }
-    if let Some((protocol, _)) = &asked {
-        upgrade::ask(&mut parts.headers, protocol);
-    }
     let (body, progress) = RequestBody::new(body, listener.body_bytes, listener.body_idle);
     outcome.progress = Some(Rc::clone(&progress));
     if matches!(body, RequestBody::Empty) && promises_body(&parts.headers) {
         return Err(ProxyError::BodyLength); //                                                   400
     }
-    let deadlines = Deadlines::of(&rule, outcome.began.at);
-    let outgoing = Outgoing {
-        parts,
-        authority,
-        body,
-        progress,
+    let called_for = outcome
+        .is_grpc
+        .then(|| grpc::timeout(&parts.headers))
+        .flatten();
+    outcome.called_for = called_for.is_some();
+    let call = Call {
+        rule: &rule,
+        deadlines: Deadlines::of(&rule.timeouts, outcome.began.at, called_for),
     };
-    let answered = attempt(
-        &connection.worker,
-        backend,
-        &endpoint,
-        outgoing,
-        deadlines.attempt,
-    )
-    .await
-    .map_err(|error| deadlines.whose(error))?; //                              400, 408, 413, 5xx
-    outcome.attempts = answered.sent;
-    finish_response(answered, &rule, &choice, asked, &deadlines, outcome) //                     502
+    let head = Head {
+        parts,
+        authority: target.authority.clone(),
+        matched,
+        upgrade: asked.as_ref().map(|(protocol, _)| protocol.clone()),
+    };
+    let served = call.send(choice.arm, head, body, outcome).await?; //         400, 408, 413, 5xx
+    finish_response(served, &rule, &choice, asked, outcome) //                                   502
 }
 
 /// The upgrade that the client asks for, taken before the fields that ask for it are stripped.
@@ -424,42 +407,12 @@ fn for_next_hop(
     );
 }
 
-/// Until when an attempt and the whole request may take.
-#[derive(Debug, Clone, Copy)]
-struct Deadlines {
-    request: Option<Instant>,
-    attempt: Option<Instant>,
-}
-
-impl Deadlines {
-    fn of(rule: &Rule, began: Instant) -> Self {
-        let request = rule.timeouts.request.map(|limit| began + limit);
-        let own = rule.timeouts.attempt.map(|limit| Instant::now() + limit);
-        let attempt = match (request, own) {
-            (Some(request), Some(own)) => Some(request.min(own)),
-            (request, own) => request.or(own),
-        };
-        Self { request, attempt }
-    }
-
-    /// An attempt that ends at the request's deadline is the request's timeout.
-    fn whose(&self, error: ProxyError) -> ProxyError {
-        match error {
-            ProxyError::AttemptTimeout if self.attempt == self.request => {
-                ProxyError::RequestTimeout
-            }
-            other => other,
-        }
-    }
-}
-
 /// Brings the endpoint's answer into the form that the client gets.
 fn finish_response(
-    answered: Answered,
+    served: Served<'_>,
     rule: &Rule,
     choice: &Choice<'_>,
     asked: Option<(HeaderValue, OnUpgrade)>,
-    deadlines: &Deadlines,
     outcome: &mut Outcome,
 ) -> Result<Response<ResponseBody>, ProxyError> {
     let Answered {
@@ -467,7 +420,7 @@ fn finish_response(
         lease,
         first_byte,
         ..
-    } = answered;
+    } = served.answered;
     outcome.first_byte = Some(first_byte);
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let protocol = asked.as_ref().map(|(protocol, _)| protocol);
@@ -482,7 +435,7 @@ fn finish_response(
     } else {
         headers::strip_response(response.headers_mut());
     }
-    for filters in [&rule.filters, &choice.arm.filters] {
+    for filters in [&rule.filters, &served.arm.filters] {
         filters
             .apply_response(response.headers_mut())
             .map_err(|_| ProxyError::Fields)?;
@@ -500,17 +453,18 @@ fn finish_response(
     *response.version_mut() = Version::HTTP_11;
     outcome.lease = Some(lease);
     // A stream without an end of its own would be cut for nothing but its age.
-    let endless = outcome.is_grpc
-        || response
-            .headers()
-            .get(CONTENT_TYPE)
-            .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
-    let deadline = if endless {
-        None
-    } else {
-        deadlines.attempt.map(Into::into)
-    };
-    Ok(response.map(|body| ResponseBody::upstream(body).with_deadline(deadline)))
+    let headers = response.headers();
+    let events = headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+    let until = served
+        .until
+        .filter(|_| !events && (!outcome.is_grpc || outcome.called_for));
+    Ok(response.map(|body| {
+        ResponseBody::upstream(body)
+            .with_deadline(until.map(Into::into))
+            .with_idle(rule.timeouts.idle)
+    }))
 }
 
 /// Sends the 101 and copies bytes from then on; the request is recorded when the tunnel ends.

@@ -5,7 +5,9 @@
 
 pub(crate) mod attempt;
 pub(crate) mod context;
+mod deadline;
 pub(crate) mod error;
 pub(crate) mod handler;
 pub(crate) mod outcome;
 pub(crate) mod respond;
+mod retry;

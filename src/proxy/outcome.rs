@@ -51,6 +51,8 @@ pub(crate) struct Outcome {
     pub(crate) holding: Option<Holding>,
     pub(crate) lease: Option<Lease>,
     pub(crate) is_grpc: bool,
+    /// The client has said how long it waits for its call.
+    pub(crate) called_for: bool,
     /// The client's half of an agreed upgrade.
     pub(crate) upgrade: Option<OnUpgrade>,
     /// One of the listener's requests in flight.
@@ -117,6 +119,7 @@ impl Outcome {
             holding: None,
             lease: None,
             is_grpc: false,
+            called_for: false,
             upgrade: None,
             permit: None,
             tunnelled: None,

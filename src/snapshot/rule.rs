@@ -13,6 +13,7 @@ use crate::http::headers::cookie;
 use crate::split::{DrawState, Split, StickySplit, accepts, shift};
 use crate::telemetry::route::RouteMetrics;
 use crate::upstream::backend::Backend;
+use crate::upstream::budget::Budget;
 
 /// See the module.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub(crate) struct Rule {
     pub(crate) name: Box<str>,
     pub(crate) filters: Filters,
     pub(crate) timeouts: Timeouts,
+    /// `None`: a request is sent once.
+    pub(crate) retry: Option<Retry>,
     pub(crate) split: Split<Arm>,
     pub(crate) sticky: Option<Sticky>,
     pub(crate) force: Force,
@@ -38,6 +41,8 @@ pub(crate) struct Arm {
     /// `None`: the reference cannot be resolved, and its share gets 500.
     pub(crate) backend: Option<Arc<Backend>>,
     pub(crate) filters: Filters,
+    /// What sending again may cost this backend; `None` where nothing is sent again.
+    pub(crate) budget: Option<Arc<Budget>>,
     pub(crate) metrics: Arc<RouteMetrics>,
 }
 
@@ -46,6 +51,26 @@ pub(crate) struct Arm {
 pub(crate) struct Timeouts {
     pub(crate) request: Option<Duration>,
     pub(crate) attempt: Option<Duration>,
+    /// Of an attempt, to the head of its answer.
+    pub(crate) first_byte: Option<Duration>,
+    /// Between two pieces of the response's body.
+    pub(crate) idle: Option<Duration>,
+}
+
+/// When a request is sent again.
+#[derive(Debug)]
+pub(crate) struct Retry {
+    /// How often, at most.
+    pub(crate) attempts: u32,
+    pub(crate) codes: Box<[u16]>,
+    pub(crate) grpc_codes: Box<[u8]>,
+    pub(crate) backoff: Duration,
+    /// Also what may be processed twice.
+    pub(crate) non_idempotent: bool,
+    /// Bytes of the body that are kept.
+    pub(crate) body_bytes: usize,
+    /// The arm that repetitions go to; `None`: the one that failed.
+    pub(crate) fallback: Option<usize>,
 }
 
 /// A keyed split.
@@ -95,6 +120,7 @@ pub(crate) enum Why {
     Key,
     Force,
     Shift,
+    Shield,
 }
 
 impl Why {
@@ -105,6 +131,7 @@ impl Why {
             Self::Key => "key",
             Self::Force => "force",
             Self::Shift => "shift",
+            Self::Shield => "shield",
         }
     }
 }

@@ -30,10 +30,61 @@ pub(crate) enum AttemptOutcome {
 
 const OUTCOMES: [&str; 5] = ["ok", "server_error", "connect_failed", "timeout", "reset"];
 
+/// Why an attempt is repeated. A closed set; the `reason` label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RetryReason {
+    /// A kept connection was closed as it was used.
+    StaleConnection,
+    /// No connection.
+    ConnectFailed,
+    /// The connection or stream broke.
+    Reset,
+    /// The endpoint did not take the stream.
+    RefusedStream,
+    /// No answer in time.
+    Timeout,
+    /// An answer that the rule does not pass on.
+    Code,
+    /// The same for gRPC.
+    GrpcCode,
+}
+
+const RETRY_REASONS: [&str; 7] = [
+    "stale_connection",
+    "connect_failed",
+    "reset",
+    "refused_stream",
+    "timeout",
+    "code",
+    "grpc_code",
+];
+
+/// What stands against repeating an attempt. A closed set; the `reason` label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RetryRefusal {
+    /// It has been repeated as often as it may be.
+    Attempts,
+    /// It may have been processed, and its method may not be processed twice.
+    Method,
+    /// More of the body was sent than is kept.
+    Body,
+    /// The backend has used up its budget.
+    Budget,
+    /// There is no time left.
+    Deadline,
+}
+
+const RETRY_REFUSALS: [&str; 5] = ["attempts", "method", "body", "budget", "deadline"];
+
+/// What became of a request after another backend was asked. A closed set; the `outcome` label.
+const SHIELD_OUTCOMES: [&str; 2] = ["ok", "failed"];
+
 /// Handles and live numbers of one backend.
 pub(crate) struct BackendMetrics {
     attempts: [Counter; OUTCOMES.len()],
-    stale_retries: Counter,
+    retries: [Counter; RETRY_REASONS.len()],
+    retries_refused: [Counter; RETRY_REFUSALS.len()],
+    shielded: [Counter; SHIELD_OUTCOMES.len()],
     first_byte: Arc<Histogram>,
     connections_total: Counter,
     connections: Gauge,
@@ -58,10 +109,17 @@ impl BackendMetrics {
                     &[("backend", backend), ("outcome", outcome)],
                 )
             }),
-            stale_retries: registry.counter(
-                names::RETRIES,
-                &[("backend", backend), ("reason", "stale_connection")],
-            ),
+            retries: RETRY_REASONS.map(|reason| {
+                registry.counter(names::RETRIES, &[("backend", backend), ("reason", reason)])
+            }),
+            retries_refused: RETRY_REFUSALS.map(|reason| {
+                let labels = [("backend", backend), ("reason", reason)];
+                registry.counter(names::RETRIES_REFUSED, &labels)
+            }),
+            shielded: SHIELD_OUTCOMES.map(|outcome| {
+                let labels = [("backend", backend), ("outcome", outcome)];
+                registry.counter(names::SHIELDED, &labels)
+            }),
             first_byte: registry.histogram(names::UPSTREAM_FIRST_BYTE, &labels),
             connections_total: registry.counter(names::UPSTREAM_CONNECTIONS_TOTAL, &labels),
             connections: registry.gauge(names::UPSTREAM_CONNECTIONS, &labels),
@@ -86,9 +144,19 @@ impl BackendMetrics {
         }
     }
 
-    /// Counts a request sent again because its kept-alive connection had gone stale.
-    pub(crate) fn stale_retry(&self) {
-        self.stale_retries.increment(1);
+    /// Counts an attempt that is repeated.
+    pub(crate) fn retried(&self, reason: RetryReason) {
+        self.retries[reason as usize].increment(1);
+    }
+
+    /// Counts an attempt that was to be repeated and is not.
+    pub(crate) fn retry_refused(&self, why: RetryRefusal) {
+        self.retries_refused[why as usize].increment(1);
+    }
+
+    /// Counts a request that this backend has failed and another one has answered, or not.
+    pub(crate) fn shielded(&self, answered: bool) {
+        self.shielded[usize::from(!answered)].increment(1);
     }
 
     /// Counts a connection that was made.
@@ -99,10 +167,10 @@ impl BackendMetrics {
 
 impl Series for BackendMetrics {
     fn refresh(&self) {
-        for counter in &self.attempts {
+        let all = self.attempts.iter().chain(&self.retries);
+        for counter in all.chain(&self.retries_refused).chain(&self.shielded) {
             counter.increment(0);
         }
-        self.stale_retries.increment(0);
         self.connections_total.increment(0);
         self.connections
             .set(f64::from(self.open.load(Ordering::Relaxed)));

@@ -65,6 +65,8 @@ metrics! {
     ERRORS = counter("weir_errors_total", "Answers made by the proxy itself and bodies that it had to cut, by reason.");
     ATTEMPTS = counter("weir_attempts_total", "Attempts against endpoints, by outcome.");
     RETRIES = counter("weir_retries_total", "Attempts repeated, by reason.");
+    RETRIES_REFUSED = counter("weir_retries_refused_total", "Attempts that failed and were not repeated although the rule repeats such failures, by what stood against it.");
+    SHIELDED = counter("weir_shielded_total", "Requests that this backend failed and another one was asked for in its place, by what became of them.");
     SHIFTED = counter("weir_shifted_total", "Requests that another backend served because their own had no usable endpoint.");
     SPLIT_WEIGHT = gauge("weir_split_weight", "The effective weight of a backend in a rule.");
     REQUESTS_IN_FLIGHT = gauge("weir_requests_in_flight", "Requests that a backend is serving now.");

@@ -24,6 +24,7 @@ mod modifiers;
 mod protocol;
 mod redirect;
 mod reload;
+mod retry;
 mod routing;
 mod slow;
 mod smuggling;

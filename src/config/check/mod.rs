@@ -8,6 +8,7 @@ mod filters;
 mod listeners;
 mod matches;
 mod place;
+mod retry;
 mod rules;
 
 use std::collections::{HashMap, HashSet};

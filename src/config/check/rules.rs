@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::place::{At, Report};
-use super::{Names, Part, check_listener_name, check_reference, filters, matches};
-use crate::config::document::{FilterType, Match, PathMatchType, Route, Rule, Split};
+use super::{Names, Part, check_listener_name, check_reference, filters, matches, retry};
+use crate::config::document::{FilterType, Match, PathMatchType, Route, Rule, RuleTimeouts, Split};
 use crate::config::problem::{Code, Source, Span};
 use crate::config::values::HostPattern;
 
@@ -163,20 +163,35 @@ fn check_rule(rule: &Rule, at: At<'_>, names: &Names<'_>, report: &mut Report) {
         let message = "a key has no effect with fewer than two backendRefs";
         report.add(split.key("key").problem(Code::IdleKey, message));
     }
-    if let (Some(attempt), Some(whole)) = (rule.timeouts.backend_request, rule.timeouts.request)
-        && attempt > whole
-        && !whole.is_zero()
-    {
-        let timeouts = at.key("timeouts");
-        let message = format!(
-            "`backendRequest` ({attempt}) is longer than `request` ({whole}), which ends it first"
-        );
-        report.add(
-            timeouts
-                .key("backendRequest")
-                .problem(Code::TimeoutOrder, message)
-                .help("make it at most as long"),
-        );
+    check_timeouts(&rule.timeouts, at.key("timeouts"), report);
+    if let Some(retry) = &rule.retry {
+        retry::check(retry, rule, at.key("retry"), report);
+    }
+}
+
+/// A part is at most as long as the whole.
+fn check_timeouts(timeouts: &RuleTimeouts, at: At<'_>, report: &mut Report) {
+    let all = [
+        ("request", timeouts.request),
+        ("backendRequest", timeouts.backend_request),
+        ("firstByte", timeouts.first_byte),
+    ];
+    let given = all.iter().filter_map(|(name, limit)| {
+        let limit = limit.filter(|limit| !limit.is_zero())?;
+        Some((name, limit))
+    });
+    let given: Vec<_> = given.collect();
+    for pair in given.windows(2) {
+        let [(outer, whole), (inner, part)] = pair else {
+            continue;
+        };
+        if part > whole {
+            let message = format!(
+                "`{inner}` ({part}) is longer than `{outer}` ({whole}), which ends it first"
+            );
+            let problem = at.key(inner).problem(Code::TimeoutOrder, message);
+            report.add(problem.help("make it at most as long"));
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod authorization;
 mod backend;
 mod filter;
 mod listener;
+mod retry;
 mod route;
 mod split;
 mod tls;
@@ -26,6 +27,7 @@ pub use self::filter::{
     RedirectScheme, RequestRedirect, UrlRewrite,
 };
 pub use self::listener::{Listener, ListenerLimits, ListenerProtocol, ListenerTimeouts};
+pub use self::retry::{GrpcCode, Retry, RetryBudget};
 pub use self::route::{
     FieldMatch, Match, PathMatch, PathMatchType, QueryParamMatch, Route, Rule, ValueMatchType,
 };

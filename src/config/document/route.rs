@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::filter::Filter;
+use super::retry::Retry;
 use super::root_path;
 use super::split::{BackendRef, RuleTimeouts, Split};
 use crate::config::values::{FieldName, HostPattern, IdentityPattern, MethodName, Name};
@@ -42,6 +43,8 @@ pub struct Rule {
     pub split: Split,
     /// Bounds on the exchange.
     pub timeouts: RuleTimeouts,
+    /// Sending a request again when an attempt fails. Absent: only what a stale connection has lost.
+    pub retry: Option<Retry>,
 }
 
 /// All given fields must match.

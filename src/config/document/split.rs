@@ -196,4 +196,8 @@ pub struct RuleTimeouts {
     pub request: Option<Duration>,
     /// One attempt, from its first byte to the end of the response. At most `request`.
     pub backend_request: Option<Duration>,
+    /// From an attempt's first byte to the head of its answer. At most `backendRequest`.
+    pub first_byte: Option<Duration>,
+    /// Between two pieces of the response's body.
+    pub idle: Option<Duration>,
 }

@@ -15,7 +15,7 @@ use crossbeam_utils::CachePadded;
 use self::values::{compile_authorization, compile_filters, compile_match, key_source};
 use super::authorization::{Authorization, AuthorizationRule};
 use super::port::{Door, InFlightLimit, Listener, Port};
-use super::rule::{Arm, Force, OnUnavailable, Rule, Sticky, Timeouts};
+use super::rule::{Arm, Force, OnUnavailable, Retry, Rule, Sticky, Timeouts};
 use super::{AccessLogHandle, AdminSettings, DrainSettings, Snapshot};
 use crate::config::document as written;
 use crate::config::values::EndpointAddress;
@@ -30,6 +30,7 @@ use crate::telemetry::recorder::Registry;
 use crate::telemetry::route::{NONE, RouteMetrics};
 use crate::tls::material::MaterialError;
 use crate::upstream::backend::{Backend, Policy, PoolSettings, Protocol, Settings};
+use crate::upstream::budget::{Budget, BudgetSettings};
 
 /// Why a checked document does not run on this machine.
 #[derive(Debug, thiserror::Error)]
@@ -445,10 +446,12 @@ impl Compiler<'_> {
             .map_err(pattern)?;
         let mut arms = Vec::new();
         for reference in &written.backend_refs {
-            arms.push((
-                self.arm(route, name, reference, backends)?,
-                reference.weight.get(),
-            ));
+            let mut arm = self.arm(route, name, reference, backends)?;
+            arm.budget = written
+                .retry
+                .as_ref()
+                .map(|retry| self.budget(route, name, reference.name.as_str(), retry));
+            arms.push((arm, reference.weight.get()));
         }
         let split = Split::new(arms);
         let several = split.arms().len() > 1;
@@ -480,7 +483,13 @@ impl Compiler<'_> {
             timeouts: Timeouts {
                 request: timeout(written.timeouts.request),
                 attempt: timeout(written.timeouts.backend_request),
+                first_byte: timeout(written.timeouts.first_byte),
+                idle: timeout(written.timeouts.idle),
             },
+            retry: written
+                .retry
+                .as_ref()
+                .map(|retry| compile_retry(retry, written)),
             draws: if several {
                 draw_states(self.workers)
             } else {
@@ -506,6 +515,29 @@ impl Compiler<'_> {
         })
     }
 
+    /// The budget of a backend in a rule; the one of the snapshot before where its bounds are the same,
+    /// so that a reload in a storm does not fill it up.
+    fn budget(
+        &self,
+        route: &str,
+        rule: &str,
+        backend: &str,
+        retry: &written::Retry,
+    ) -> Arc<Budget> {
+        let settings = BudgetSettings {
+            percent: retry.budget.percent,
+            per_second: retry.budget.min_retries_per_second,
+        };
+        let rules = self.earlier.iter().flat_map(|earlier| &earlier.rules);
+        let same = rules
+            .filter(|it| *it.route == *route && *it.name == *rule)
+            .flat_map(|it| it.split.arms())
+            .find(|arm| *arm.name == *backend)
+            .and_then(|arm| arm.budget.as_ref())
+            .filter(|budget| budget.settings() == settings);
+        same.map_or_else(|| Budget::new(settings), Arc::clone)
+    }
+
     fn arm(
         &self,
         route: &str,
@@ -524,6 +556,7 @@ impl Compiler<'_> {
                 None
             },
             filters: compile_filters(route, &written.filters)?,
+            budget: None,
             metrics: RouteMetrics::new(
                 self.registry,
                 route,
@@ -532,6 +565,20 @@ impl Compiler<'_> {
                 Some(written.weight.get()),
             ),
         })
+    }
+}
+
+fn compile_retry(written: &written::Retry, rule: &written::Rule) -> Retry {
+    let mut references = rule.backend_refs.iter();
+    let fallback = written.fallback.as_ref();
+    Retry {
+        attempts: written.attempts.into(),
+        codes: written.codes.iter().map(|code| code.get()).collect(),
+        grpc_codes: written.grpc_codes.iter().map(|code| *code as u8).collect(),
+        backoff: written.backoff.get(),
+        non_idempotent: written.non_idempotent,
+        body_bytes: usize::try_from(written.body_bytes.0).unwrap_or(usize::MAX),
+        fallback: fallback.and_then(|name| references.position(|it| it.name == *name)),
     }
 }
 

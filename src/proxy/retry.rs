@@ -1,0 +1,318 @@
+//! A request at the endpoints: once, or again where the rule says so.
+//!
+//! Owns which failures are repeated, how often, where and at what cost. Must not know how one attempt
+//! is made ([`super::attempt`]) nor what the client gets when all have failed.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, request};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use rand::RngExt;
+
+use super::attempt::{Answered, Outgoing, attempt, is_idempotent};
+use super::deadline::Deadlines;
+use super::error::ProxyError;
+use super::outcome::Outcome;
+use crate::http::body::RequestBody;
+use crate::http::replay::Replay;
+use crate::http::{grpc, upgrade};
+use crate::route::MatchedPath;
+use crate::snapshot::rule::{Arm, NoChoice, Retry, Rule, Why};
+use crate::telemetry::backend::{RetryReason, RetryRefusal};
+use crate::upstream::backend::Holding;
+use crate::upstream::connect::ConnectError;
+use crate::upstream::endpoint::Endpoint;
+
+/// The head of a request as every attempt begins with it: before the filters of rule and backend, so
+/// that another backend never sees what was meant for the first.
+#[derive(Debug, Clone)]
+pub(crate) struct Head {
+    pub(crate) parts: request::Parts,
+    pub(crate) authority: HeaderValue,
+    pub(crate) matched: MatchedPath,
+    /// The protocol that the client asks to switch to.
+    pub(crate) upgrade: Option<HeaderValue>,
+}
+
+/// An answer, and whose it is.
+#[derive(Debug)]
+pub(crate) struct Served<'a> {
+    pub(crate) answered: Answered,
+    pub(crate) arm: &'a Arm,
+    /// Until when its body may take.
+    pub(crate) until: Option<Instant>,
+}
+
+/// What does not change from one attempt to the next.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Call<'a> {
+    pub(crate) rule: &'a Rule,
+    pub(crate) deadlines: Deadlines,
+}
+
+/// Longest wait that an endpoint may ask for (`retry-after`); longer, and its answer is passed on.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// How much of an answer that is not passed on is read, and for how long.
+const DISCARDED: (usize, Duration) = (64 * 1024, Duration::from_secs(1));
+
+impl<'a> Call<'a> {
+    /// Sends the request to the arm, and again where the rule says so.
+    ///
+    /// # Errors
+    /// The failure of the last attempt.
+    pub(crate) async fn send(
+        self,
+        arm: &'a Arm,
+        head: Head,
+        body: RequestBody,
+        outcome: &mut Outcome,
+    ) -> Result<Served<'a>, ProxyError> {
+        match &self.rule.retry {
+            None => self.attempt(arm, head, body, &mut None, outcome).await,
+            // Out of line, so that requests which are sent once do not carry its state.
+            Some(retry) => Box::pin(self.repeat(retry, arm, head, body, outcome)).await,
+        }
+    }
+
+    async fn repeat(
+        self,
+        retry: &Retry,
+        first: &'a Arm,
+        head: Head,
+        body: RequestBody,
+        outcome: &mut Outcome,
+    ) -> Result<Served<'a>, ProxyError> {
+        let body = Replay::new(body, retry.body_bytes);
+        let may_repeat = retry.non_idempotent || is_idempotent(&head.parts.method);
+        let mut arm = first;
+        let mut last = None;
+        let mut again = 0;
+        if let Some(budget) = &first.budget {
+            budget.deposit();
+        }
+        loop {
+            let sent = self.attempt(arm, head.clone(), body.send(), &mut last, outcome);
+            let result = sent.await;
+            let Some(failure) = Failure::of(&result, retry) else {
+                settle(first, arm, result.is_ok());
+                return result;
+            };
+            let next = retry
+                .fallback
+                .and_then(|index| self.rule.split.arm(index))
+                .unwrap_or(arm);
+            let moves = !std::ptr::eq(next, arm);
+            let pause = if moves {
+                Duration::ZERO
+            } else {
+                failure.pause(retry.backoff, again, outcome)
+            };
+            let refused = if again >= retry.attempts {
+                Some(RetryRefusal::Attempts)
+            } else if failure.processed && !may_repeat {
+                Some(RetryRefusal::Method)
+            } else if !body.is_whole() {
+                Some(RetryRefusal::Body)
+            } else if pause > LONGEST_WAIT || !self.deadlines.allows(pause) {
+                Some(RetryRefusal::Deadline)
+            } else if arm.budget.as_ref().is_some_and(|budget| !budget.withdraw()) {
+                Some(RetryRefusal::Budget)
+            } else {
+                None
+            };
+            let metrics = arm.backend.as_ref().map(|backend| backend.metrics());
+            if let Some(refusal) = refused {
+                if let Some(metrics) = metrics {
+                    metrics.retry_refused(refusal);
+                }
+                settle(first, arm, false);
+                return result;
+            }
+            if let Some(metrics) = metrics {
+                metrics.retried(failure.reason);
+            }
+            if let Ok(served) = result {
+                discard(served.answered);
+            }
+            // Its places are given back before the pause.
+            outcome.holding = None;
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+            if moves {
+                arm = next;
+                last = None;
+                outcome.why = Some(Why::Shield);
+                outcome.metrics = Some(Arc::clone(&arm.metrics));
+            }
+            again += 1;
+        }
+    }
+
+    /// One attempt at an endpoint of the arm, another one than the last where there is one.
+    async fn attempt(
+        self,
+        arm: &'a Arm,
+        head: Head,
+        body: RequestBody,
+        last: &mut Option<Arc<Endpoint>>,
+        outcome: &mut Outcome,
+    ) -> Result<Served<'a>, ProxyError> {
+        let connection = std::rc::Rc::clone(&outcome.connection);
+        let backend = arm.backend.as_ref().ok_or(ProxyError::InvalidBackend)?; //                500
+        let serving = backend.begin().ok_or(ProxyError::BackendFull)?; //                        503
+        let endpoint = backend
+            .choose(last.as_deref(), &mut *connection.worker.rng.borrow_mut())
+            .cloned()
+            .ok_or(ProxyError::NoChoice(NoChoice::Unavailable(0)))?; //                           503
+        outcome.endpoint = Some(endpoint.address());
+        outcome.holding = Some(Holding::new(serving, endpoint.begin()));
+        *last = Some(Arc::clone(&endpoint));
+        let Head {
+            mut parts,
+            mut authority,
+            matched,
+            upgrade,
+        } = head;
+        for filters in [&self.rule.filters, &arm.filters] {
+            filters.apply_request(&mut parts.headers, &mut parts.uri, &mut authority, matched)?; // 400
+        }
+        if let Some(protocol) = &upgrade {
+            upgrade::ask(&mut parts.headers, protocol);
+        }
+        let until = self.deadlines.attempt();
+        if let (true, Some(whole)) = (outcome.is_grpc, until.whole) {
+            grpc::shorten_timeout(&mut parts.headers, whole);
+        }
+        let progress = outcome.progress.clone().unwrap_or_default();
+        let outgoing = Outgoing {
+            parts,
+            authority,
+            body,
+            progress,
+        };
+        outcome.attempts += 1;
+        let answered = attempt(&connection.worker, backend, &endpoint, outgoing, until.head)
+            .await
+            .map_err(|error| until.whose(error))?; //                            400, 408, 413, 5xx
+        outcome.attempts += answered.sent - 1;
+        Ok(Served {
+            answered,
+            arm,
+            until: until.whole,
+        })
+    }
+}
+
+/// What is known of an attempt that the rule repeats.
+#[derive(Debug, Clone, Copy)]
+struct Failure {
+    reason: RetryReason,
+    /// The endpoint may have acted on it.
+    processed: bool,
+    /// What the endpoint asks to wait.
+    wait: Option<Duration>,
+}
+
+impl Failure {
+    /// `None` for what is passed on.
+    fn of(result: &Result<Served<'_>, ProxyError>, retry: &Retry) -> Option<Self> {
+        let failure = |reason, processed| {
+            Some(Self {
+                reason,
+                processed,
+                wait: None,
+            })
+        };
+        match result {
+            Ok(served) => {
+                let response = &served.answered.response;
+                let reason = if retry.codes.contains(&response.status().as_u16()) {
+                    RetryReason::Code
+                } else if let Some(code) = grpc::failed_at_once(response)
+                    && retry.grpc_codes.contains(&code)
+                {
+                    RetryReason::GrpcCode
+                } else {
+                    return None;
+                };
+                let wait = response.headers().get(RETRY_AFTER);
+                let wait = wait.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+                Some(Self {
+                    reason,
+                    processed: true,
+                    wait: wait.map(Duration::from_secs),
+                })
+            }
+            Err(ProxyError::Connect(ConnectError::Limit { .. })) => None,
+            Err(ProxyError::Connect(ConnectError::Timeout { .. })) => {
+                failure(RetryReason::Timeout, false)
+            }
+            Err(ProxyError::Connect(_)) => failure(RetryReason::ConnectFailed, false),
+            Err(ProxyError::Upstream(error)) if refused_stream(error) => {
+                failure(RetryReason::RefusedStream, false)
+            }
+            Err(ProxyError::Upstream(_)) => failure(RetryReason::Reset, true),
+            Err(ProxyError::AttemptTimeout) => failure(RetryReason::Timeout, true),
+            Err(_) => None,
+        }
+    }
+
+    /// How long to wait before attempt number `again` + 2: at least `backoff`, doubled each time, at
+    /// most twice that by chance; longer where the endpoint asks for it.
+    fn pause(&self, backoff: Duration, again: u32, outcome: &Outcome) -> Duration {
+        let least = backoff.saturating_mul(1 << again.min(6));
+        let chance = outcome.connection.worker.rng.borrow_mut().random::<f64>();
+        let own = least.saturating_add(least.mul_f64(chance));
+        own.max(self.wait.unwrap_or_default())
+    }
+}
+
+/// The stream was not processed (RFC 9113, 8.7).
+fn refused_stream(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error);
+    source
+        .and_then(|source| source.downcast_ref::<h2::Error>())
+        .is_some_and(|error| error.reason() == Some(h2::Reason::REFUSED_STREAM))
+}
+
+/// Takes the rest of an answer that nobody gets, so that its connection can be used again. A long one
+/// is not worth the wait.
+fn discard(answered: Answered) {
+    let Answered {
+        response, lease, ..
+    } = answered;
+    let mut body = response.into_body();
+    if body.is_end_stream() {
+        lease.release(Instant::now());
+        return;
+    }
+    drop(tokio::task::spawn_local(async move {
+        let whole = async {
+            let mut bytes = 0;
+            while let Some(frame) = body.frame().await {
+                bytes += frame.ok()?.data_ref().map_or(0, bytes::Bytes::len);
+                if bytes > DISCARDED.0 {
+                    return None;
+                }
+            }
+            Some(())
+        };
+        if let Ok(Some(())) = tokio::time::timeout(DISCARDED.1, whole).await {
+            lease.release(Instant::now());
+        }
+    }));
+}
+
+/// Counts what became of a request for which another backend was asked.
+fn settle(first: &Arm, last: &Arm, answered: bool) {
+    if !std::ptr::eq(first, last)
+        && let Some(backend) = &first.backend
+    {
+        backend.metrics().shielded(answered);
+    }
+}
