@@ -51,8 +51,8 @@ pub struct RequestView<'a> {
     /// Lower case, without port, an IPv6 literal in brackets; empty when the
     /// request names no host.
     pub host: &'a str,
-    /// Begins with `/`, or is `*`, which only an exact or regular expression
-    /// path matches (RFC 9110 9.3.7: it asks about the server, not a resource).
+    /// Begins with `/`, or is `*`, which asks about the server and not a resource
+    /// (RFC 9110 9.3.7): of the prefixes only `/` matches it.
     pub path: &'a str,
     /// What follows the `?`, still percent-encoded.
     pub query: Option<&'a str>,

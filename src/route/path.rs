@@ -68,10 +68,11 @@ impl PathPattern {
     }
 }
 
-/// Whether the path is the prefix or continues it with a new segment.
+/// Whether the path is the prefix or continues it with a new segment. `*` is no path, but the server
+/// that it asks about is whoever serves the root.
 pub(super) fn is_under(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || path == "*")
 }
 
 impl fmt::Display for PathPattern {
@@ -104,7 +105,8 @@ mod tests {
             ("/v2/", "/v2example", false),
             ("/", "/", true),
             ("/", "/x", true),
-            ("/", "*", false),
+            ("/", "*", true),
+            ("/x", "*", false),
             ("", "/x", true),
         ] {
             let pattern = PathPattern::prefix(prefix);

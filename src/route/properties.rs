@@ -132,7 +132,9 @@ impl Criteria {
             Path::Prefix(prefix) => {
                 let mut prefix = segments(prefix);
                 prefix.pop_if(|last| last.is_empty());
-                segments(&request.path).starts_with(&prefix)
+                // The server that `*` asks about is at the root.
+                let root = prefix.len() <= 1 && request.path == "*";
+                root || segments(&request.path).starts_with(&prefix)
             }
             Path::Regex(_, meaning) => meaning(&request.path),
         };

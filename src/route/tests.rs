@@ -346,11 +346,16 @@ fn regular_expressions_come_between_exact_paths_and_prefixes() {
 
 #[test]
 fn the_asterisk_is_no_path_below_the_root() {
-    let table = hostless(&[(&["/"], "root"), (&["=* version:one"], "server")]);
+    let rules: [(&[&str], &str); 3] = [
+        (&["/"], "root"),
+        (&["/a"], "below"),
+        (&["=* version:one"], "server"),
+    ];
+    let table = hostless(&rules);
     expect(
         &table,
         &[
-            ("OPTIONS a.io*", "404"),
+            ("OPTIONS a.io*", "root"),
             ("OPTIONS a.io* version:one", "server"),
             ("OPTIONS a.io/", "root"),
         ],

@@ -99,6 +99,10 @@ impl Filters {
 }
 
 fn rewritten(uri: &Uri, rewrite: &PathRewrite, matched: MatchedPath) -> Result<Uri, RewriteError> {
+    // Asks about the server: there is no path to rewrite.
+    if uri.path() == "*" {
+        return Ok(uri.clone());
+    }
     // Paths are canonical here: hexadecimal digits are capitals.
     if matches!(rewrite, PathRewrite::Prefix(_)) && uri.path().contains("%2F") {
         return Err(RewriteError::EncodedSlash);
@@ -145,6 +149,10 @@ mod tests {
         assert_eq!(
             apply(prefix("/"), "/old/a%2Fb", MatchedPath::Prefix(4)),
             Err(RewriteError::EncodedSlash)
+        );
+        assert_eq!(
+            apply(prefix("/new"), "*", MatchedPath::Prefix(0)),
+            Ok("*".to_owned())
         );
         let full = PathRewrite::Full("/one".to_owned());
         assert_eq!(
