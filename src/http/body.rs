@@ -14,6 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
+use super::headers;
 use super::replay::Sending;
 
 /// What went wrong with a request's body, seen from the side that reads it.
@@ -202,7 +203,7 @@ impl Stream {
         if self.incoming.is_end_stream() {
             self.progress.ended.set(true);
         }
-        Poll::Ready(Some(Ok(frame)))
+        Poll::Ready(Some(Ok(passed_on(frame))))
     }
 
     /// What a client still sends after its answer is over is read for a moment, so that the answer is
@@ -246,6 +247,14 @@ impl Stream {
         self.progress.trouble.set(Some(trouble));
         Poll::Ready(Some(Err(BrokenRequestBody)))
     }
+}
+
+/// The frame as the other side gets it.
+fn passed_on(mut frame: Frame<Bytes>) -> Frame<Bytes> {
+    if let Some(trailers) = frame.trailers_mut() {
+        headers::strip_trailers(trailers);
+    }
+    frame
 }
 
 /// How a response's body ended.
@@ -426,7 +435,7 @@ impl Body for ResponseBody {
                 if this.is_end_stream() {
                     this.end(End::Complete);
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(Some(Ok(passed_on(frame))))
             }
         }
     }

@@ -7,8 +7,8 @@
 use std::net::IpAddr;
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, HeaderName, MAX_FORWARDS,
-    TE, TRANSFER_ENCODING, UPGRADE, VIA,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderName,
+    MAX_FORWARDS, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderValue, Version};
 use ipnet::IpNet;
@@ -71,7 +71,7 @@ pub(crate) fn strip_response(headers: &mut HeaderMap) {
     if headers.remove(TRANSFER_ENCODING).is_some() {
         headers.remove(CONTENT_LENGTH);
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, UPGRADE] {
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, TE, UPGRADE] {
         headers.remove(name);
     }
 }
@@ -122,20 +122,49 @@ pub(crate) fn strip_forged(headers: &mut HeaderMap) {
     for name in FORGEABLE {
         headers.remove(name);
     }
-    strip_where(headers, |name| {
-        name.contains('_') && {
-            let alias = name.replace('_', "-");
-            FORGEABLE.iter().any(|real| real.as_str() == alias)
-        }
-    });
+    strip_where(headers, is_forged_alias);
 }
 
 /// Removes our own names in either spelling. After the decisions: a rule may let testers name a
 /// backend in such a field, but only trusted peers have it passed on.
 pub(crate) fn strip_own(headers: &mut HeaderMap) {
-    strip_where(headers, |name| {
-        name.starts_with("x-weir-") || name.starts_with("x_weir_")
+    strip_where(headers, is_own);
+}
+
+/// Removes from trailers what would change the meaning of the head, should a recipient merge them (RFC
+/// 9110, 6.5.1): framing, routing, credentials, and what peers must not forge.
+pub(crate) fn strip_trailers(trailers: &mut HeaderMap) {
+    strip_where(trailers, |name| {
+        let real = HeaderName::from_bytes(name.as_bytes());
+        let heads_only = [
+            CONNECTION,
+            KEEP_ALIVE,
+            PROXY_CONNECTION,
+            UPGRADE,
+            TRAILER,
+            EXPECT,
+            MAX_FORWARDS,
+            SET_COOKIE,
+        ];
+        real.is_ok_and(|name| is_protected(&name) || heads_only.contains(&name))
+            || is_forged_alias(name)
+            || is_own(name)
     });
+}
+
+fn is_forged_alias(name: &str) -> bool {
+    name.contains('_') && {
+        let alias = name.replace('_', "-");
+        FORGEABLE.iter().any(|real| real.as_str() == alias)
+    }
+}
+
+/// `x-weir-`, each hyphen maybe an underscore.
+fn is_own(name: &str) -> bool {
+    matches!(
+        name.as_bytes(),
+        [b'x', b'-' | b'_', b'w', b'e', b'i', b'r', b'-' | b'_', ..]
+    )
 }
 
 fn strip_where(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
@@ -372,6 +401,8 @@ mod tests {
             ("x_forwarded_for", "1.2.3.4"),
             ("x-weir-shadow", "1"),
             ("x_weir_shadow", "1"),
+            ("x-weir_shadow", "1"),
+            ("x_weir-shadow", "1"),
             ("x-forwarded-client-cert", "URI=spiffe://x"),
             ("forwarded", "for=1.2.3.4"),
             ("x-request-id", "a"),
@@ -380,6 +411,23 @@ mod tests {
         strip_forged(&mut headers);
         strip_own(&mut headers);
         assert_eq!(names(&headers), ["x_other"]);
+    }
+
+    #[test]
+    fn trailers_cannot_change_the_head() {
+        let mut trailers = map(&[
+            ("x-sum", "7"),
+            ("grpc-status", "0"),
+            ("authorization", "Bearer x"),
+            ("content-length", "5"),
+            ("cookie", "a=b"),
+            ("set-cookie", "a=b"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("x_real_ip", "1.2.3.4"),
+            ("x-weir_backend", "v2"),
+        ]);
+        strip_trailers(&mut trailers);
+        assert_eq!(names(&trailers), ["grpc-status", "x-sum"]);
     }
 
     #[test]

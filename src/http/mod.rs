@@ -5,6 +5,7 @@
 
 pub(crate) mod authority;
 pub(crate) mod body;
+pub(crate) mod framing;
 pub(crate) mod grpc;
 pub(crate) mod headers;
 pub(crate) mod path;

@@ -16,7 +16,10 @@ pub(crate) fn requested(
     method: &Method,
     headers: &HeaderMap,
 ) -> Option<HeaderValue> {
-    let wanted = headers.get(UPGRADE)?;
+    let mut lines = headers.get_all(UPGRADE).iter();
+    let (Some(wanted), None) = (lines.next(), lines.next()) else {
+        return None;
+    };
     let named = headers
         .get_all(CONNECTION)
         .iter()

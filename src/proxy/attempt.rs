@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use super::context::Worker;
 use super::error::ProxyError;
 use crate::http::body::{RequestBody, RequestProgress};
+use crate::http::framing;
 use crate::telemetry::backend::{AttemptOutcome, RetryReason};
 use crate::upstream::backend::Backend;
 use crate::upstream::connect::ConnectError;
@@ -101,7 +102,8 @@ async fn exchange(
         sent += 1;
         let began = Instant::now();
         let (error, unsent) = match send(&mut lease, request).await {
-            Ok(response) => {
+            Ok(mut response) => {
+                framing::settle(response.headers_mut()).map_err(ProxyError::Answer)?;
                 return Ok(Answered {
                     response,
                     lease,

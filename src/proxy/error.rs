@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use crate::http::authority::Reject;
 use crate::http::body::RequestTrouble;
+use crate::http::framing::Ambiguous;
 use crate::snapshot::authorization::Forbidden;
 use crate::snapshot::filters::RewriteError;
 use crate::snapshot::rule::NoChoice;
@@ -41,6 +42,8 @@ pub(crate) enum ProxyError {
     Connect(#[from] ConnectError),
     #[error("the endpoint's answer: {0}")]
     Upstream(hyper::Error),
+    #[error("the endpoint's answer: {0}")]
+    Answer(Ambiguous),
     #[error("the endpoint switched to a protocol that was not asked for")]
     Upgrade,
     #[error("the attempt took longer than its limit")]
@@ -116,6 +119,7 @@ impl ProxyError {
             Self::Upstream(error) if error.is_parse() => {
                 (StatusCode::BAD_GATEWAY, Reason::UpstreamInvalid)
             }
+            Self::Answer(_) => (StatusCode::BAD_GATEWAY, Reason::UpstreamInvalid),
             Self::Upstream(_) => (StatusCode::BAD_GATEWAY, Reason::UpstreamReset),
             Self::Upgrade => (StatusCode::BAD_GATEWAY, Reason::UpgradeFailed),
             Self::AttemptTimeout => (StatusCode::GATEWAY_TIMEOUT, Reason::AttemptTimeout),
@@ -143,7 +147,9 @@ fn rejected(reject: Reject) -> (StatusCode, Reason) {
         ),
         Reject::Expectation => (StatusCode::EXPECTATION_FAILED, Reason::ExpectationFailed),
         Reject::MethodRefused => (StatusCode::NOT_IMPLEMENTED, Reason::NotImplemented),
-        Reject::TransferEncoding => (StatusCode::NOT_IMPLEMENTED, Reason::NotImplemented),
+        Reject::Framing(Ambiguous::TransferEncoding) => {
+            (StatusCode::NOT_IMPLEMENTED, Reason::NotImplemented)
+        }
         Reject::HostCount
         | Reject::BadHost
         | Reject::HostMismatch
@@ -152,6 +158,8 @@ fn rejected(reject: Reject) -> (StatusCode, Reason) {
         | Reject::BadTarget
         | Reject::Path(_)
         | Reject::LongMethod
-        | Reject::ContentLength => (StatusCode::BAD_REQUEST, Reason::BadRequest),
+        | Reject::Framing(Ambiguous::ContentLength) => {
+            (StatusCode::BAD_REQUEST, Reason::BadRequest)
+        }
     }
 }

@@ -256,7 +256,9 @@ impl Failure {
             Err(ProxyError::Upstream(error)) if refused_stream(error) => {
                 failure(RetryReason::RefusedStream, false)
             }
-            Err(ProxyError::Upstream(_)) => failure(RetryReason::Reset, true),
+            Err(ProxyError::Upstream(_) | ProxyError::Answer(_)) => {
+                failure(RetryReason::Reset, true)
+            }
             Err(ProxyError::AttemptTimeout) => failure(RetryReason::Timeout, true),
             Err(_) => None,
         }

@@ -29,6 +29,9 @@ use crate::tls::stream::Stream;
 /// not be sent twice goes on a younger or a new one.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// Most bytes of an answer's head.
+const ANSWER_HEAD: usize = 128 * 1024;
+
 /// Every kept connection of a worker.
 #[derive(Debug, Default)]
 pub(crate) struct Pools {
@@ -364,7 +367,8 @@ async fn open_http1(
     permit: Permit,
 ) -> hyper::Result<http1::SendRequest<RequestBody>> {
     let (sender, connection) = http1::Builder::new()
-        .max_buf_size(128 * 1024)
+        .max_header_size(ANSWER_HEAD)
+        .max_buf_size(ANSWER_HEAD)
         .handshake(TokioIo::new(stream))
         .await?;
     drop(tokio::task::spawn_local(async move {
