@@ -192,6 +192,11 @@ pub(crate) struct BackendView {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EndpointView {
     address: String,
+    /// `ready`, `unknown`, `unhealthy` or `ejected`.
+    state: &'static str,
+    /// Why its last check failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trouble: Option<String>,
     requests_in_flight: u32,
 }
 
@@ -220,9 +225,12 @@ pub(crate) fn backends(state: &State) -> Vec<BackendView> {
             requests_in_flight: backend.metrics().serving.load(Ordering::Relaxed),
             endpoints: backend
                 .endpoints()
+                .all()
                 .iter()
                 .map(|e| EndpointView {
                     address: e.address().to_string(),
+                    state: e.state().as_str(),
+                    trouble: e.trouble(),
                     requests_in_flight: e.in_flight(),
                 })
                 .collect(),

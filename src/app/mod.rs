@@ -4,6 +4,7 @@
 
 pub(crate) mod reload;
 pub(crate) mod signals;
+mod upkeep;
 pub(crate) mod workers;
 
 use std::net::SocketAddr;
@@ -111,6 +112,7 @@ impl App {
             process,
         });
         let admin = admin::serve(&state, options.admin).await?;
+        upkeep::tend(&snapshot);
         manager.apply(prepared, &snapshot).await;
         state.note_bound(manager.bound());
         let reloader = Reloader {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{Source, StartError};
+use super::{Source, StartError, upkeep};
 use crate::admin::State;
 pub(crate) use crate::admin::status::{Asked, ReloadError, ReloadOutcome};
 use crate::config::{self, Document, Watch};
@@ -192,6 +192,7 @@ impl Reloader {
         let change = Change::between(&earlier, &next).to_string();
         let prepared = self.manager.prepare(&next)?;
         state.current.publish(Arc::clone(&next));
+        upkeep::tend(&next);
         self.manager.apply(prepared, &next).await;
         state.note_bound(self.manager.bound());
         if earlier.admin != next.admin {

@@ -167,7 +167,6 @@ impl<'a> Call<'a> {
         let serving = backend.begin().ok_or(ProxyError::BackendFull)?; //                        503
         let endpoint = backend
             .choose(last.as_deref(), &mut *connection.worker.rng.borrow_mut())
-            .cloned()
             .ok_or(ProxyError::NoChoice(NoChoice::Unavailable(0)))?; //                           503
         outcome.endpoint = Some(endpoint.address());
         outcome.holding = Some(Holding::new(serving, endpoint.begin()));

@@ -79,23 +79,65 @@ const RETRY_REFUSALS: [&str; 5] = ["attempts", "method", "body", "budget", "dead
 /// What became of a request after another backend was asked. A closed set; the `outcome` label.
 const SHIELD_OUTCOMES: [&str; 2] = ["ok", "failed"];
 
+/// Whether requests may go to an endpoint. A closed set; the `state` label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EndpointState {
+    /// They may.
+    Ready,
+    /// It is checked, and no check has ended yet.
+    Unknown,
+    /// Its checks fail.
+    Unhealthy,
+    /// Requests have failed there too often.
+    Ejected,
+}
+
+impl EndpointState {
+    /// Every state, in the order of its number.
+    pub(crate) const ALL: [Self; 4] = [Self::Ready, Self::Unknown, Self::Unhealthy, Self::Ejected];
+
+    /// The word in metrics, logs and the admin API.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Unknown => "unknown",
+            Self::Unhealthy => "unhealthy",
+            Self::Ejected => "ejected",
+        }
+    }
+}
+
+/// How an active check ended. A closed set; the `result` label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CheckResult {
+    /// The endpoint can serve.
+    Ok,
+    /// It has answered that it cannot, or not at all well.
+    Failed,
+    /// No connection.
+    ConnectFailed,
+    /// No answer in time.
+    Timeout,
+}
+
+const CHECK_RESULTS: [&str; 4] = ["ok", "failed", "connect_failed", "timeout"];
+
 /// Handles and live numbers of one backend.
 pub(crate) struct BackendMetrics {
     attempts: [Counter; OUTCOMES.len()],
     retries: [Counter; RETRY_REASONS.len()],
     retries_refused: [Counter; RETRY_REFUSALS.len()],
     shielded: [Counter; SHIELD_OUTCOMES.len()],
+    checks: [Counter; CHECK_RESULTS.len()],
     first_byte: Arc<Histogram>,
     connections_total: Counter,
     connections: Gauge,
     in_flight: Gauge,
-    endpoints: Gauge,
+    endpoints: [(Gauge, AtomicU64); EndpointState::ALL.len()],
     /// Connections open now.
     pub(crate) open: CachePadded<AtomicU32>,
     /// Requests that this backend is serving now.
     pub(crate) serving: CachePadded<AtomicU32>,
-    /// Usable endpoints, set by the backend.
-    pub(crate) usable: AtomicU64,
 }
 
 impl BackendMetrics {
@@ -120,17 +162,20 @@ impl BackendMetrics {
                 let labels = [("backend", backend), ("outcome", outcome)];
                 registry.counter(names::SHIELDED, &labels)
             }),
+            checks: CHECK_RESULTS.map(|result| {
+                let labels = [("backend", backend), ("result", result)];
+                registry.counter(names::HEALTH_CHECKS, &labels)
+            }),
             first_byte: registry.histogram(names::UPSTREAM_FIRST_BYTE, &labels),
             connections_total: registry.counter(names::UPSTREAM_CONNECTIONS_TOTAL, &labels),
             connections: registry.gauge(names::UPSTREAM_CONNECTIONS, &labels),
             in_flight: registry.gauge(names::REQUESTS_IN_FLIGHT, &labels),
-            endpoints: registry.gauge(
-                names::ENDPOINTS,
-                &[("backend", backend), ("state", "ready")],
-            ),
+            endpoints: EndpointState::ALL.map(|state| {
+                let labels = [("backend", backend), ("state", state.as_str())];
+                (registry.gauge(names::ENDPOINTS, &labels), AtomicU64::new(0))
+            }),
             open: CachePadded::new(AtomicU32::new(0)),
             serving: CachePadded::new(AtomicU32::new(0)),
-            usable: AtomicU64::new(0),
         });
         registry.keep(&metrics);
         metrics
@@ -159,6 +204,18 @@ impl BackendMetrics {
         self.shielded[usize::from(!answered)].increment(1);
     }
 
+    /// Notes how many endpoints are in a state.
+    pub(crate) fn set_endpoints(&self, state: EndpointState, count: usize) {
+        self.endpoints[state as usize]
+            .1
+            .store(count as u64, Ordering::Relaxed);
+    }
+
+    /// Counts an active check.
+    pub(crate) fn checked(&self, result: CheckResult) {
+        self.checks[result as usize].increment(1);
+    }
+
     /// Counts a connection that was made.
     pub(crate) fn connected(&self) {
         self.connections_total.increment(1);
@@ -168,7 +225,11 @@ impl BackendMetrics {
 impl Series for BackendMetrics {
     fn refresh(&self) {
         let all = self.attempts.iter().chain(&self.retries);
-        for counter in all.chain(&self.retries_refused).chain(&self.shielded) {
+        for counter in all
+            .chain(&self.retries_refused)
+            .chain(&self.shielded)
+            .chain(&self.checks)
+        {
             counter.increment(0);
         }
         self.connections_total.increment(0);
@@ -176,8 +237,9 @@ impl Series for BackendMetrics {
             .set(f64::from(self.open.load(Ordering::Relaxed)));
         self.in_flight
             .set(f64::from(self.serving.load(Ordering::Relaxed)));
-        self.endpoints
-            .set(self.usable.load(Ordering::Relaxed) as f64);
+        for (gauge, count) in &self.endpoints {
+            gauge.set(count.load(Ordering::Relaxed) as f64);
+        }
     }
 }
 

@@ -83,6 +83,7 @@ metrics! {
     CERTIFICATE_RELOADS = counter("weir_certificate_reloads_total", "Changes of files of keys or certificates, by result.");
     UPSTREAM_CONNECTIONS = gauge("weir_upstream_connections", "Open connections to a backend.");
     UPSTREAM_CONNECTIONS_TOTAL = counter("weir_upstream_connections_total", "Connections made to a backend.");
+    HEALTH_CHECKS = counter("weir_health_checks_total", "Active checks of endpoints, by result.");
     ENDPOINTS = gauge("weir_endpoints", "Endpoints of a backend, by state.");
     CONFIG_GENERATION = gauge("weir_config_generation", "Number of the configuration that serves.");
     CONFIG_RELOADS = counter("weir_config_reloads_total", "Attempts to load a changed configuration, by result.");

@@ -4,12 +4,17 @@
 //! Must not know routes or which share of traffic it has.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::balance::Balancer;
-use super::endpoint::{Endpoint, InFlight};
+use super::endpoint::{Endpoint, InFlight, State};
+use super::endpoints::Endpoints;
+use super::health::HealthSettings;
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+
 use crate::telemetry::backend::BackendMetrics;
 use crate::tls::client::{OriginSettings, Originator};
 
@@ -37,6 +42,7 @@ pub(crate) struct Settings {
     pub(crate) protocol: Protocol,
     pub(crate) tls: Option<OriginSettings>,
     pub(crate) policy: Policy,
+    pub(crate) health: Option<HealthSettings>,
     pub(crate) connect_timeout: Duration,
     pub(crate) max_requests: u32,
     pub(crate) pool: PoolSettings,
@@ -58,7 +64,11 @@ pub(crate) struct PoolSettings {
 pub(crate) struct Backend {
     settings: Settings,
     tls: Option<Arc<Originator>>,
-    endpoints: Vec<Arc<Endpoint>>,
+    endpoints: ArcSwap<Endpoints>,
+    /// One change of the endpoints at a time, so that none puts back what another has replaced.
+    change: Mutex<()>,
+    changed: Arc<Notify>,
+    tended: AtomicBool,
     balancer: Balancer,
     metrics: Arc<BackendMetrics>,
 }
@@ -78,7 +88,8 @@ impl Backend {
                 e.settings.protocol == settings.protocol && e.settings.tls == settings.tls
             })?;
             earlier
-                .endpoints
+                .endpoints()
+                .all()
                 .iter()
                 .find(|e| e.address() == *address)
                 .cloned()
@@ -86,22 +97,61 @@ impl Backend {
         let endpoints: Vec<_> = settings
             .addresses
             .iter()
-            .map(|address| known(address).unwrap_or_else(|| Endpoint::new(*address)))
+            .map(|address| {
+                let known = known(address);
+                let endpoint = known.unwrap_or_else(|| {
+                    let new = Endpoint::new(*address);
+                    new.enter(State::Unknown);
+                    new
+                });
+                // Without checks there is nothing to wait for, and nothing that would end a state.
+                if settings.health.is_none() {
+                    endpoint.enter(State::Ready);
+                }
+                endpoint
+            })
             .collect();
-        metrics
-            .usable
-            .store(endpoints.len() as u64, Ordering::Relaxed);
         let balancer = match settings.policy {
             Policy::RoundRobin => Balancer::round_robin(),
             Policy::LeastRequest => Balancer::LeastRequest,
         };
-        Arc::new(Self {
+        let backend = Arc::new(Self {
             settings,
             tls,
-            endpoints,
+            endpoints: ArcSwap::default(),
+            change: Mutex::default(),
+            changed: Arc::default(),
+            tended: AtomicBool::new(false),
             balancer,
             metrics,
-        })
+        });
+        backend.publish(endpoints);
+        backend
+    }
+
+    /// Puts changed states of endpoints to work.
+    pub(crate) fn refresh(&self) {
+        let _alone = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        self.publish(self.endpoints().all().to_vec());
+    }
+
+    fn publish(&self, all: Vec<Arc<Endpoint>>) {
+        let endpoints = Endpoints::new(all);
+        for state in State::ALL {
+            self.metrics.set_endpoints(state, endpoints.count(state));
+        }
+        self.endpoints.store(Arc::new(endpoints));
+        self.changed.notify_one();
+    }
+
+    /// Is notified when the endpoints have changed.
+    pub(crate) fn changed(&self) -> Arc<Notify> {
+        Arc::clone(&self.changed)
+    }
+
+    /// Whether nobody looks after this backend yet; whoever is told so must do it.
+    pub(crate) fn begin_tending(&self) -> bool {
+        !self.tended.swap(true, Ordering::Relaxed)
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -117,8 +167,9 @@ impl Backend {
         self.tls.as_ref()
     }
 
-    pub(crate) fn endpoints(&self) -> &[Arc<Endpoint>] {
-        &self.endpoints
+    /// As they are now.
+    pub(crate) fn endpoints(&self) -> Arc<Endpoints> {
+        self.endpoints.load_full()
     }
 
     pub(crate) fn metrics(&self) -> &Arc<BackendMetrics> {
@@ -127,7 +178,7 @@ impl Backend {
 
     /// Whether a request could be sent to one of its endpoints.
     pub(crate) fn is_usable(&self) -> bool {
-        !self.endpoints.is_empty()
+        !self.endpoints.load().usable().is_empty()
     }
 
     /// Chooses an endpoint other than `not` where there is one.
@@ -135,8 +186,9 @@ impl Backend {
         &self,
         not: Option<&Endpoint>,
         rng: &mut impl rand::Rng,
-    ) -> Option<&Arc<Endpoint>> {
-        self.balancer.choose(&self.endpoints, not, rng)
+    ) -> Option<Arc<Endpoint>> {
+        let endpoints = self.endpoints.load();
+        self.balancer.choose(endpoints.usable(), not, rng).cloned()
     }
 
     /// Counts a request in; `None` when the backend has its limit.

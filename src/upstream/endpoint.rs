@@ -3,10 +3,12 @@
 //! Must not know how it is chosen or connected to.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_utils::CachePadded;
+
+pub(crate) use crate::telemetry::backend::EndpointState as State;
 
 /// Tells endpoints apart over reloads; pools are kept by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,6 +20,9 @@ pub(crate) struct Endpoint {
     id: EndpointId,
     address: SocketAddr,
     in_flight: CachePadded<AtomicU32>,
+    state: AtomicU8,
+    /// Why its last check failed.
+    trouble: Mutex<Option<Box<str>>>,
 }
 
 impl Endpoint {
@@ -27,6 +32,8 @@ impl Endpoint {
             id: EndpointId(NEXT.fetch_add(1, Ordering::Relaxed)),
             address,
             in_flight: CachePadded::default(),
+            state: AtomicU8::new(State::Ready as u8),
+            trouble: Mutex::default(),
         })
     }
 
@@ -36,6 +43,29 @@ impl Endpoint {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Whether requests may go there. What is used is in [`super::endpoints::Endpoints`], which is made
+    /// from this.
+    pub(crate) fn state(&self) -> State {
+        let number = usize::from(self.state.load(Ordering::Relaxed));
+        *State::ALL.get(number).unwrap_or(&State::Unknown)
+    }
+
+    /// Notes another state. The backend's [`refresh`](super::backend::Backend::refresh) puts it to work.
+    pub(crate) fn enter(&self, state: State) {
+        self.state.store(state as u8, Ordering::Relaxed);
+    }
+
+    /// Notes why its last check failed, or that it did not.
+    pub(crate) fn set_trouble(&self, why: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = why.map(Into::into);
+    }
+
+    /// Why its last check failed, for people.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.as_deref().map(str::to_owned)
     }
 
     /// Requests that it is serving now, over all workers.

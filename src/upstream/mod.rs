@@ -7,4 +7,6 @@ pub(crate) mod balance;
 pub(crate) mod budget;
 pub(crate) mod connect;
 pub(crate) mod endpoint;
+pub(crate) mod endpoints;
+pub(crate) mod health;
 pub(crate) mod pool;

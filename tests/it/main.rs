@@ -14,6 +14,7 @@ mod admin;
 mod command_line;
 mod drain;
 mod faults;
+mod health;
 mod http2;
 mod identity;
 mod keys;

@@ -4,6 +4,7 @@
 //! from them.
 
 mod authorization;
+mod backends;
 mod filters;
 mod listeners;
 mod matches;
@@ -14,7 +15,7 @@ mod rules;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::document::{Backend, BackendRef, Document};
+use super::document::{BackendRef, Document};
 use super::problem::{Code, Problem, Source, Span};
 use super::suggest::nearest;
 use super::values::Name;
@@ -42,7 +43,7 @@ pub(super) fn check(parts: &[Part]) -> Vec<Problem> {
         let root = At::root(part);
         let list = root.key("backends");
         for (index, backend) in part.document.backends.iter().enumerate() {
-            check_backend(backend, list.item(index), &names, &mut report);
+            backends::check(backend, list.item(index), &names, &mut report);
         }
     }
     let order = |problem: &Problem| {
@@ -216,47 +217,6 @@ fn unique<'a>(
         }
     }
     first.into_keys().collect()
-}
-
-fn check_backend(backend: &Backend, at: At<'_>, names: &Names<'_>, report: &mut Report) {
-    let name = &backend.name;
-    let used = names.used.contains(name.as_str());
-    if !used && !names.lost_routes {
-        let message = format!("no backendRef names the backend `{name}`");
-        report.add(
-            at.key("name")
-                .problem(Code::UnusedBackend, message)
-                .help("remove it, or name it in a rule"),
-        );
-    }
-    if used && backend.endpoints.is_empty() && !at.lost_key("endpoints") {
-        let message = format!("the backend `{name}` has no endpoint; its share answers 503");
-        let help = "add `endpoints: [{ address: 10.0.0.11:8080 }]`";
-        report.add(
-            at.key("name")
-                .problem(Code::NoEndpoints, message)
-                .help(help),
-        );
-    }
-    let (list, mut known) = (at.key("endpoints"), HashSet::new());
-    for (index, endpoint) in backend.endpoints.iter().enumerate() {
-        if !known.insert(&endpoint.address) {
-            let message = format!("the endpoint `{}` stands twice", endpoint.address);
-            report.add(
-                list.item(index)
-                    .key("address")
-                    .problem(Code::DuplicateEndpoint, message),
-            );
-        }
-    }
-    let limits = at.key("limits");
-    at_least_one(
-        limits,
-        "connections",
-        Some(backend.limits.connections),
-        report,
-    );
-    at_least_one(limits, "requests", backend.limits.requests, report);
 }
 
 fn at_least_one(object: At<'_>, key: &'static str, value: Option<u32>, report: &mut Report) {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::health::HealthCheck;
 use super::tls::BackendTls;
 use crate::config::values::{Duration, EndpointAddress, Name};
 
@@ -28,6 +29,9 @@ pub struct Backend {
     /// How a request's endpoint is chosen.
     #[serde(default)]
     pub load_balancing: LoadBalancing,
+    /// Asking the endpoints themselves whether they can serve. Absent: they are believed to.
+    #[serde(default)]
+    pub health_check: Option<HealthCheck>,
     /// Bounds on what goes to this backend at once.
     #[serde(default)]
     pub limits: BackendLimits,

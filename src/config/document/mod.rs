@@ -7,6 +7,7 @@
 mod authorization;
 mod backend;
 mod filter;
+mod health;
 mod listener;
 mod retry;
 mod route;
@@ -26,6 +27,7 @@ pub use self::filter::{
     DirectResponse, Field, Filter, FilterType, HeaderModifier, PathModifier, PathModifierType,
     RedirectScheme, RequestRedirect, UrlRewrite,
 };
+pub use self::health::{GrpcProbe, HealthCheck, HttpProbe, TcpProbe};
 pub use self::listener::{Listener, ListenerLimits, ListenerProtocol, ListenerTimeouts};
 pub use self::retry::{GrpcCode, Retry, RetryBudget};
 pub use self::route::{

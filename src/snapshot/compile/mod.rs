@@ -3,11 +3,12 @@
 //!
 //! Owns defaults that depend on several fields, and which parts of the snapshot before live on.
 
+mod backend;
 mod tls;
 mod values;
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use crossbeam_utils::CachePadded;
@@ -18,18 +19,16 @@ use super::port::{Door, InFlightLimit, Listener, Port};
 use super::rule::{Arm, Force, OnUnavailable, Retry, Rule, Sticky, Timeouts};
 use super::{AccessLogHandle, AdminSettings, DrainSettings, Snapshot};
 use crate::config::document as written;
-use crate::config::values::EndpointAddress;
 use crate::http::serve::ServeOptions;
 use crate::route::{HostMap, Match, PatternError, TableBuilder, intersect};
 use crate::split::{DrawState, Split, StickySplit};
 use crate::telemetry::access_log::{self, AccessLog};
 use crate::telemetry::authorization::RefusedMetrics;
-use crate::telemetry::backend::BackendMetrics;
 use crate::telemetry::connection::ListenerMetrics;
 use crate::telemetry::recorder::Registry;
 use crate::telemetry::route::{NONE, RouteMetrics};
 use crate::tls::material::MaterialError;
-use crate::upstream::backend::{Backend, Policy, PoolSettings, Protocol, Settings};
+use crate::upstream::backend::Backend;
 use crate::upstream::budget::{Budget, BudgetSettings};
 
 /// Why a checked document does not run on this machine.
@@ -118,67 +117,6 @@ impl Compiler<'_> {
             },
             document,
         })
-    }
-
-    fn backend(&self, written: &written::Backend) -> Result<Arc<Backend>, CompileError> {
-        let mut addresses: Vec<(SocketAddr, &EndpointAddress)> = Vec::new();
-        for endpoint in &written.endpoints {
-            for address in look_up(written.name.as_str(), &endpoint.address)? {
-                if !addresses.iter().any(|(known, _)| *known == address) {
-                    addresses.push((address, &endpoint.address));
-                }
-            }
-        }
-        let protocol = match written.protocol {
-            written::BackendProtocol::Http1 => Protocol::Http1,
-            written::BackendProtocol::H2c => Protocol::H2c,
-            written::BackendProtocol::Auto if written.tls.is_some() => Protocol::Auto,
-            written::BackendProtocol::Auto => Protocol::Http1,
-        };
-        let tls = tls::origin_settings(written, &addresses, protocol);
-        let settings = Settings {
-            name: written.name.as_str().into(),
-            addresses: addresses.into_iter().map(|(address, _)| address).collect(),
-            protocol,
-            tls: tls.clone(),
-            policy: match written.load_balancing.policy {
-                written::LoadBalancingPolicy::RoundRobin => Policy::RoundRobin,
-                written::LoadBalancingPolicy::LeastRequest => Policy::LeastRequest,
-            },
-            connect_timeout: written.connect_timeout.get(),
-            max_requests: written.limits.requests.unwrap_or(u32::MAX),
-            pool: PoolSettings {
-                max_connections: written.limits.connections,
-                idle_timeout: written.pool.idle_timeout.get(),
-                max_age: written.pool.max_age.get(),
-                max_idle: written.pool.max_idle as usize,
-            },
-        };
-        let earlier = self
-            .earlier
-            .and_then(|earlier| earlier.backends.get(&settings.name));
-        if let Some(same) = earlier.filter(|earlier| *earlier.settings() == settings) {
-            return Ok(Arc::clone(same));
-        }
-        let metrics = match earlier {
-            Some(earlier) => Arc::clone(earlier.metrics()),
-            None => BackendMetrics::new(self.registry, &settings.name),
-        };
-        let tls = if self.open_files {
-            let owner = || format!("backend {}", settings.name);
-            self.originator(tls).map_err(|source| CompileError::Tls {
-                owner: owner(),
-                source,
-            })?
-        } else {
-            None
-        };
-        Ok(Backend::new(
-            settings,
-            tls,
-            metrics,
-            earlier.map(|earlier| &**earlier),
-        ))
     }
 
     fn access_log(
@@ -592,23 +530,6 @@ fn draw_states(workers: usize) -> Box<[CachePadded<Mutex<DrawState>>]> {
     (0..workers)
         .map(|_| CachePadded::new(Mutex::new(DrawState::default())))
         .collect()
-}
-
-fn look_up(backend: &str, address: &EndpointAddress) -> Result<Vec<SocketAddr>, CompileError> {
-    match address {
-        EndpointAddress::Socket(address) => Ok(vec![*address]),
-        EndpointAddress::Name { host, port } => {
-            let failed = |source| CompileError::Lookup {
-                backend: backend.to_owned(),
-                name: host.clone(),
-                source,
-            };
-            Ok((host.as_str(), *port)
-                .to_socket_addrs()
-                .map_err(failed)?
-                .collect())
-        }
-    }
 }
 
 fn serve_options(listener: &written::Listener) -> ServeOptions {

@@ -107,6 +107,16 @@ pub(crate) struct Backend {
 
 /// Answers with the request that it saw, and `x-backend`; the body's trailers and its own as trailers.
 pub(crate) fn backend(name: &'static str) -> Backend {
+    serve(move |request| echo(name, request))
+}
+
+/// A backend that answers by a function.
+pub(crate) fn serve<A>(
+    answer: impl Fn(Request<Incoming>) -> A + Clone + Send + Sync + 'static,
+) -> Backend
+where
+    A: Future<Output = hyper::Result<Response<Body>>> + Send + 'static,
+{
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
@@ -122,7 +132,7 @@ pub(crate) fn backend(name: &'static str) -> Backend {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 counter.fetch_add(1, Ordering::SeqCst);
-                let service = hyper::service::service_fn(move |request| echo(name, request));
+                let service = hyper::service::service_fn(answer.clone());
                 let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
                     .serve_connection(TokioIo::new(stream), service);
                 tokio::spawn(async move { drop(connection.await) });

@@ -1,0 +1,84 @@
+//! Checks of backends: use, endpoints, bounds, health checks.
+
+use std::collections::HashSet;
+
+use super::place::{At, Report};
+use super::{Names, at_least_one};
+use crate::config::document::{Backend, HealthCheck};
+use crate::config::problem::Code;
+
+pub(super) fn check(backend: &Backend, at: At<'_>, names: &Names<'_>, report: &mut Report) {
+    let name = &backend.name;
+    let used = names.used.contains(name.as_str());
+    if !used && !names.lost_routes {
+        let message = format!("no backendRef names the backend `{name}`");
+        report.add(
+            at.key("name")
+                .problem(Code::UnusedBackend, message)
+                .help("remove it, or name it in a rule"),
+        );
+    }
+    if used && backend.endpoints.is_empty() && !at.lost_key("endpoints") {
+        let message = format!("the backend `{name}` has no endpoint; its share answers 503");
+        let help = "add `endpoints: [{ address: 10.0.0.11:8080 }]`";
+        report.add(
+            at.key("name")
+                .problem(Code::NoEndpoints, message)
+                .help(help),
+        );
+    }
+    let (list, mut known) = (at.key("endpoints"), HashSet::new());
+    for (index, endpoint) in backend.endpoints.iter().enumerate() {
+        if !known.insert(&endpoint.address) {
+            let message = format!("the endpoint `{}` stands twice", endpoint.address);
+            report.add(
+                list.item(index)
+                    .key("address")
+                    .problem(Code::DuplicateEndpoint, message),
+            );
+        }
+    }
+    let limits = at.key("limits");
+    at_least_one(
+        limits,
+        "connections",
+        Some(backend.limits.connections),
+        report,
+    );
+    at_least_one(limits, "requests", backend.limits.requests, report);
+    if let Some(check) = &backend.health_check {
+        check_health(check, at.key("healthCheck"), report);
+    }
+}
+
+fn check_health(check: &HealthCheck, at: At<'_>, report: &mut Report) {
+    let probes = [
+        check.http.is_some(),
+        check.tcp.is_some(),
+        check.grpc.is_some(),
+    ];
+    let count = probes.into_iter().filter(|set| *set).count();
+    if count != 1 && !at.node.lost {
+        let message = format!("a health check asks exactly one thing, this one {count}");
+        let help = "set one of `http`, `tcp` and `grpc`, for example `http: { path: /healthz }`";
+        report.add(at.problem(Code::HealthCheck, message).help(help));
+    }
+    if let Some(http) = &check.http
+        && (!http.path.starts_with('/') || http.path.parse::<http::Uri>().is_err())
+    {
+        let message = format!("`{}` is not a path", http.path.escape_debug());
+        let problem = at
+            .key("http")
+            .key("path")
+            .problem(Code::HealthCheck, message);
+        report.add(problem.help("it begins with `/`, for example `/healthz`"));
+    }
+    for (key, limit) in [("interval", check.interval), ("timeout", check.timeout)] {
+        if limit.is_zero() {
+            let message = format!("`{key}` is 0s; checks need time");
+            report.add(at.key(key).problem(Code::HealthCheck, message));
+        }
+    }
+    at_least_one(at, "unhealthyAfter", Some(check.unhealthy_after), report);
+    at_least_one(at, "healthyAfter", Some(check.healthy_after), report);
+}

@@ -1,0 +1,121 @@
+//! A written backend -> one that runs, or the one that runs already.
+//!
+//! Owns how names of endpoints become addresses at load time. Must not know routes or listeners.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+
+use http::Uri;
+
+use super::{CompileError, Compiler, tls};
+use crate::config::document as written;
+use crate::config::values::EndpointAddress;
+use crate::telemetry::backend::BackendMetrics;
+use crate::upstream::backend::{Backend, Policy, PoolSettings, Protocol, Settings};
+use crate::upstream::health::{HealthSettings, Probe};
+
+impl Compiler<'_> {
+    pub(super) fn backend(&self, written: &written::Backend) -> Result<Arc<Backend>, CompileError> {
+        let mut addresses: Vec<(SocketAddr, &EndpointAddress)> = Vec::new();
+        for endpoint in &written.endpoints {
+            for address in look_up(written.name.as_str(), &endpoint.address)? {
+                if !addresses.iter().any(|(known, _)| *known == address) {
+                    addresses.push((address, &endpoint.address));
+                }
+            }
+        }
+        let protocol = match written.protocol {
+            written::BackendProtocol::Http1 => Protocol::Http1,
+            written::BackendProtocol::H2c => Protocol::H2c,
+            written::BackendProtocol::Auto if written.tls.is_some() => Protocol::Auto,
+            written::BackendProtocol::Auto => Protocol::Http1,
+        };
+        let tls = tls::origin_settings(written, &addresses, protocol);
+        let settings = Settings {
+            name: written.name.as_str().into(),
+            addresses: addresses.into_iter().map(|(address, _)| address).collect(),
+            protocol,
+            tls: tls.clone(),
+            policy: match written.load_balancing.policy {
+                written::LoadBalancingPolicy::RoundRobin => Policy::RoundRobin,
+                written::LoadBalancingPolicy::LeastRequest => Policy::LeastRequest,
+            },
+            health: written.health_check.as_ref().map(health),
+            connect_timeout: written.connect_timeout.get(),
+            max_requests: written.limits.requests.unwrap_or(u32::MAX),
+            pool: PoolSettings {
+                max_connections: written.limits.connections,
+                idle_timeout: written.pool.idle_timeout.get(),
+                max_age: written.pool.max_age.get(),
+                max_idle: written.pool.max_idle as usize,
+            },
+        };
+        let earlier = self
+            .earlier
+            .and_then(|earlier| earlier.backends.get(&settings.name));
+        if let Some(same) = earlier.filter(|earlier| *earlier.settings() == settings) {
+            return Ok(Arc::clone(same));
+        }
+        let metrics = match earlier {
+            Some(earlier) => Arc::clone(earlier.metrics()),
+            None => BackendMetrics::new(self.registry, &settings.name),
+        };
+        let tls = if self.open_files {
+            let owner = || format!("backend {}", settings.name);
+            self.originator(tls).map_err(|source| CompileError::Tls {
+                owner: owner(),
+                source,
+            })?
+        } else {
+            None
+        };
+        Ok(Backend::new(
+            settings,
+            tls,
+            metrics,
+            earlier.map(|earlier| &**earlier),
+        ))
+    }
+}
+
+fn health(written: &written::HealthCheck) -> HealthSettings {
+    let probe = if let Some(http) = &written.http {
+        Probe::Http {
+            // The check has accepted it.
+            target: http.path.parse().unwrap_or_else(|_| Uri::from_static("/")),
+            host: http.host.as_ref().map(|host| host.get().clone()),
+            codes: http.expected_codes.iter().map(|code| code.get()).collect(),
+            body: http.expected_body.clone(),
+        }
+    } else if let Some(grpc) = &written.grpc {
+        Probe::Grpc {
+            service: grpc.service.clone(),
+        }
+    } else {
+        Probe::Tcp
+    };
+    HealthSettings {
+        probe,
+        interval: written.interval.get(),
+        timeout: written.timeout.get(),
+        unhealthy_after: written.unhealthy_after,
+        healthy_after: written.healthy_after,
+    }
+}
+
+fn look_up(backend: &str, address: &EndpointAddress) -> Result<Vec<SocketAddr>, CompileError> {
+    match address {
+        EndpointAddress::Socket(address) => Ok(vec![*address]),
+        EndpointAddress::Name { host, port } => {
+            let failed = |source| CompileError::Lookup {
+                backend: backend.to_owned(),
+                name: host.clone(),
+                source,
+            };
+            Ok((host.as_str(), *port)
+                .to_socket_addrs()
+                .map_err(failed)?
+                .collect())
+        }
+    }
+}
