@@ -78,7 +78,7 @@ impl Guard {
             None if peer.ip().to_canonical().is_loopback() => Ok(()),
             None => Err((
                 StatusCode::FORBIDDEN,
-                "without `admin.tokenFile`, changes are answered on loopback only",
+                "without `admin.tokenFile`, changes are answered on loopback and on `admin.socket` only",
             )),
         }
     }

@@ -6,10 +6,12 @@ pub(crate) mod access;
 pub(crate) mod dump;
 pub(crate) mod health;
 pub(crate) mod server;
+mod socket;
 pub(crate) mod status;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -69,6 +71,11 @@ pub(crate) enum AdminError {
     #[error("cannot listen on {address}: {source}")]
     Bind {
         address: SocketAddr,
+        source: std::io::Error,
+    },
+    #[error("cannot listen on {}: {source}", path.display())]
+    Socket {
+        path: PathBuf,
         source: std::io::Error,
     },
     #[error(transparent)]

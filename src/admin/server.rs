@@ -23,6 +23,7 @@ use tokio::net::TcpListener;
 use tower::{BoxError, ServiceBuilder, service_fn};
 
 use super::access::Guard;
+use super::socket::{Peer, Socket};
 use super::status::{Asked, ReloadOutcome};
 use super::{AdminError, State, dump, health};
 use crate::drain::Phase;
@@ -64,6 +65,16 @@ pub(crate) async fn serve(
     if let Some(address) = settings.metrics_address {
         listen(state, address, token_file, Scope::Probes)?;
     }
+    if let Some(path) = settings.socket {
+        let socket = Socket::unix(&path).map_err(|source| AdminError::Socket {
+            path: path.clone(),
+            source,
+        })?;
+        let guard = Guard::new(main, token_file)?;
+        tracing::info!(socket = %path.display(), "admin listening");
+        let accepting = accept(socket, Arc::clone(state), guard, Scope::Everything);
+        drop(tokio::task::spawn_local(accepting));
+    }
     Ok(main)
 }
 
@@ -87,7 +98,7 @@ fn listen(
     };
     tracing::info!(address = %bound, "{what} listening");
     drop(tokio::task::spawn_local(accept(
-        listener,
+        Socket::Tcp(listener),
         Arc::clone(state),
         guard,
         scope,
@@ -95,10 +106,10 @@ fn listen(
     Ok(bound)
 }
 
-async fn accept(listener: TcpListener, state: Arc<State>, guard: Guard, scope: Scope) {
+async fn accept(socket: Socket, state: Arc<State>, guard: Guard, scope: Scope) {
     let limit = tower::limit::GlobalConcurrencyLimitLayer::new(IN_FLIGHT);
     loop {
-        let (stream, peer) = match listener.accept().await {
+        let (stream, peer) = match socket.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "admin: cannot accept; waiting a little");
@@ -125,7 +136,7 @@ async fn accept(listener: TcpListener, state: Arc<State>, guard: Guard, scope: S
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         drop(tokio::task::spawn_local(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(%peer, %error, "admin: a connection ended early");
+                tracing::debug!(?peer, %error, "admin: a connection ended early");
             }
         }));
     }
@@ -142,12 +153,15 @@ async fn answer(
     state: &State,
     guard: &Guard,
     scope: Scope,
-    peer: SocketAddr,
+    peer: Peer,
     request: Request<Incoming>,
 ) -> Response<Full<Bytes>> {
     let probe = matches!(request.uri().path(), "/live" | "/ready" | "/metrics");
     // A kubelet or Prometheus asks by whatever name it knows, and learns nothing secret.
-    if !probe && let Err((status, why)) = guard.check(request.method(), request.headers(), peer) {
+    if !probe
+        && let Peer::Address(peer) = peer
+        && let Err((status, why)) = guard.check(request.method(), request.headers(), peer)
+    {
         return text(status, format!("{why}\n"));
     }
     if scope == Scope::Probes && !probe {

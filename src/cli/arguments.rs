@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::client::AdminAddress;
+
 /// Divide HTTP traffic between the versions of a service, and change the division without dropping a
 /// request.
 #[derive(Debug, Parser)]
@@ -186,14 +188,14 @@ pub(crate) struct ExplainOptions {
 /// Options of the verbs that ask a running proxy.
 #[derive(Debug, Args)]
 pub(crate) struct ShowOptions {
-    /// Address of its admin listener
+    /// Address of its admin listener, or `unix:` and the path of its socket
     #[arg(
         long,
         value_name = "ADDRESS",
         default_value = "127.0.0.1:14490",
         env = "WEIR_ADMIN"
     )]
-    pub(crate) admin: SocketAddr,
+    pub(crate) admin: AdminAddress,
     /// How the answer is printed
     #[arg(long, short, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
@@ -251,14 +253,14 @@ pub(crate) struct HealthcheckOptions {
     /// Ask whether it is ready for traffic, not just alive
     #[arg(long)]
     pub(crate) ready: bool,
-    /// Address of its admin listener
+    /// Address of its admin listener, or `unix:` and the path of its socket
     #[arg(
         long,
         value_name = "ADDRESS",
         default_value = "127.0.0.1:14490",
         env = "WEIR_ADMIN"
     )]
-    pub(crate) admin: SocketAddr,
+    pub(crate) admin: AdminAddress,
 }
 
 /// `weir completions`

@@ -14,7 +14,7 @@ pub(super) fn run(options: &HealthcheckOptions) -> Result<ExitCode, Failure> {
     } else {
         "/live"
     };
-    let (status, body) = client::get(options.admin, path)?;
+    let (status, body) = client::get(&options.admin, path)?;
     if status.is_success() {
         return Ok(ExitCode::SUCCESS);
     }

@@ -182,7 +182,7 @@ fn show(
     page: &str,
     table: impl Fn(&Value) -> Table,
 ) -> Result<ExitCode, Failure> {
-    let (status, body) = client::get(options.admin, &format!("/api/v1/{page}"))?;
+    let (status, body) = client::get(&options.admin, &format!("/api/v1/{page}"))?;
     if !status.is_success() {
         return Err((|| -> anyhow::Result<()> {
             bail!(

@@ -123,5 +123,6 @@ pub(crate) struct DrainSettings {
 pub(crate) struct AdminSettings {
     pub(crate) address: SocketAddr,
     pub(crate) metrics_address: Option<SocketAddr>,
+    pub(crate) socket: Option<PathBuf>,
     pub(crate) token_file: Option<PathBuf>,
 }

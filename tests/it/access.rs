@@ -324,3 +324,48 @@ fn the_api_drains() {
     );
     proxy.wait();
 }
+
+#[test]
+fn whoever_may_open_the_socket_may_change_things() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let backend = echo("v1");
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("admin.sock");
+    // Left behind by a process that was killed.
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    let text = all_to(backend.address) + &format!("admin: {{ socket: {} }}\n", socket.display());
+    let proxy = Proxy::start(&text);
+    let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let weir = |arguments: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_weir"))
+            .args(arguments)
+            .arg("--admin")
+            .arg(format!("unix:{}", socket.display()))
+            .output()
+            .unwrap()
+    };
+    let output = weir(&["status", "-o", "json"]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("\"generation\": 1"));
+    assert!(weir(&["healthcheck", "--ready"]).status.success());
+    let curl = Command::new("curl")
+        .args([
+            "--silent",
+            "--max-time",
+            "10",
+            "--request",
+            "POST",
+            "--unix-socket",
+        ])
+        .arg(&socket)
+        .arg("http://localhost/api/v1/reload")
+        .output()
+        .expect("install the Debian package curl");
+    let said = String::from_utf8_lossy(&curl.stdout).into_owned();
+    assert!(said.contains("\"result\": \"applied\""), "{said}");
+    proxy.stop();
+    assert!(!socket.exists());
+    assert!(weir(&["status"]).status.code() == Some(1));
+}

@@ -103,7 +103,7 @@ fn introduction(proxy: SocketAddr, admin: SocketAddr, weights: [u32; 2], workers
 
 /// What the proxy has counted, asked as any scraper would.
 async fn counted(admin: SocketAddr) -> anyhow::Result<[u64; 2]> {
-    let (_, body) = client::ask(admin, "/metrics")
+    let (_, body) = client::ask(&client::AdminAddress::Tcp(admin), "/metrics")
         .await
         .context("cannot read the proxy's metrics")?;
     let metrics = String::from_utf8_lossy(&body);

@@ -74,8 +74,10 @@ pub struct Admin {
     pub address: Address,
     /// A second address that serves only `/live`, `/ready` and `/metrics`.
     pub metrics_address: Option<Address>,
+    /// A Unix socket that serves the same. Whoever may open it may also change things.
+    pub socket: Option<PathBuf>,
     /// A file whose content is the bearer token that changes need. Without one, changes are
-    /// answered on loopback only.
+    /// answered on loopback and on the Unix socket only.
     pub token_file: Option<PathBuf>,
 }
 
@@ -84,6 +86,7 @@ impl Default for Admin {
         Self {
             address: Address::loopback(14490),
             metrics_address: None,
+            socket: None,
             token_file: None,
         }
     }

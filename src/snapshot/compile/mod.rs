@@ -113,6 +113,7 @@ impl Compiler<'_> {
             admin: AdminSettings {
                 address: admin.address.get(),
                 metrics_address: admin.metrics_address.map(|address| address.get()),
+                socket: admin.socket,
                 token_file: admin.token_file,
             },
             document,
