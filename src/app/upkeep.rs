@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::snapshot::Snapshot;
-use crate::upstream::health;
+use crate::upstream::{health, outlier};
 
 /// Begins to look after the backends that nobody looks after yet. It ends by itself with the backend.
 pub(crate) fn tend(snapshot: &Snapshot) {
@@ -14,6 +14,7 @@ pub(crate) fn tend(snapshot: &Snapshot) {
             // Only to keep checks of many proxies from falling in step.
             let seed = snapshot.hash ^ u64::from(std::process::id()) << 32 ^ number;
             drop(tokio::spawn(health::tend(Arc::downgrade(backend), seed)));
+            drop(tokio::spawn(outlier::tend(Arc::downgrade(backend))));
         }
     }
 }

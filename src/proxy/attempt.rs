@@ -19,6 +19,7 @@ use crate::telemetry::backend::{AttemptOutcome, RetryReason};
 use crate::upstream::backend::Backend;
 use crate::upstream::connect::ConnectError;
 use crate::upstream::endpoint::Endpoint;
+use crate::upstream::outlier;
 use crate::upstream::pool::{Lease, Sender, Wanted};
 
 /// A request ready to be sent: head without Host, canonical authority, body.
@@ -73,6 +74,7 @@ pub(crate) async fn attempt(
         Err(_) => (AttemptOutcome::Reset, None),
     };
     backend.metrics().attempt(outcome, first_byte);
+    outlier::note(backend, endpoint, outcome == AttemptOutcome::Ok);
     result
 }
 

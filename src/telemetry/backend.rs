@@ -107,6 +107,27 @@ impl EndpointState {
     }
 }
 
+/// What was too much at an endpoint. A closed set; the `reason` label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EjectionReason {
+    /// So many failures in a row.
+    ConsecutiveFailures,
+    /// A rate of success far below that of the others.
+    SuccessRate,
+}
+
+impl EjectionReason {
+    const ALL: [Self; 2] = [Self::ConsecutiveFailures, Self::SuccessRate];
+
+    /// The word in metrics and logs.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::ConsecutiveFailures => "consecutive_failures",
+            Self::SuccessRate => "success_rate",
+        }
+    }
+}
+
 /// How an active check ended. A closed set; the `result` label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CheckResult {
@@ -129,6 +150,7 @@ pub(crate) struct BackendMetrics {
     retries_refused: [Counter; RETRY_REFUSALS.len()],
     shielded: [Counter; SHIELD_OUTCOMES.len()],
     checks: [Counter; CHECK_RESULTS.len()],
+    ejections: [Counter; EjectionReason::ALL.len()],
     first_byte: Arc<Histogram>,
     connections_total: Counter,
     connections: Gauge,
@@ -165,6 +187,10 @@ impl BackendMetrics {
             checks: CHECK_RESULTS.map(|result| {
                 let labels = [("backend", backend), ("result", result)];
                 registry.counter(names::HEALTH_CHECKS, &labels)
+            }),
+            ejections: EjectionReason::ALL.map(|reason| {
+                let labels = [("backend", backend), ("reason", reason.as_str())];
+                registry.counter(names::EJECTIONS, &labels)
             }),
             first_byte: registry.histogram(names::UPSTREAM_FIRST_BYTE, &labels),
             connections_total: registry.counter(names::UPSTREAM_CONNECTIONS_TOTAL, &labels),
@@ -211,6 +237,11 @@ impl BackendMetrics {
             .store(count as u64, Ordering::Relaxed);
     }
 
+    /// Counts an ejection.
+    pub(crate) fn ejected(&self, reason: EjectionReason) {
+        self.ejections[reason as usize].increment(1);
+    }
+
     /// Counts an active check.
     pub(crate) fn checked(&self, result: CheckResult) {
         self.checks[result as usize].increment(1);
@@ -229,6 +260,7 @@ impl Series for BackendMetrics {
             .chain(&self.retries_refused)
             .chain(&self.shielded)
             .chain(&self.checks)
+            .chain(&self.ejections)
         {
             counter.increment(0);
         }

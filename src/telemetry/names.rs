@@ -84,6 +84,7 @@ metrics! {
     UPSTREAM_CONNECTIONS = gauge("weir_upstream_connections", "Open connections to a backend.");
     UPSTREAM_CONNECTIONS_TOTAL = counter("weir_upstream_connections_total", "Connections made to a backend.");
     HEALTH_CHECKS = counter("weir_health_checks_total", "Active checks of endpoints, by result.");
+    EJECTIONS = counter("weir_endpoint_ejections_total", "Endpoints that got no requests for a while because too many had failed there, by what was too many.");
     ENDPOINTS = gauge("weir_endpoints", "Endpoints of a backend, by state.");
     CONFIG_GENERATION = gauge("weir_config_generation", "Number of the configuration that serves.");
     CONFIG_RELOADS = counter("weir_config_reloads_total", "Attempts to load a changed configuration, by result.");

@@ -6,16 +6,17 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::balance::Balancer;
 use super::endpoint::{Endpoint, InFlight, State};
 use super::endpoints::Endpoints;
 use super::health::HealthSettings;
+use super::outlier::{OutlierSettings, most_ejected};
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
-use crate::telemetry::backend::BackendMetrics;
+use crate::telemetry::backend::{BackendMetrics, EjectionReason};
 use crate::tls::client::{OriginSettings, Originator};
 
 /// The HTTP version spoken to the endpoints.
@@ -43,6 +44,7 @@ pub(crate) struct Settings {
     pub(crate) tls: Option<OriginSettings>,
     pub(crate) policy: Policy,
     pub(crate) health: Option<HealthSettings>,
+    pub(crate) outlier: Option<OutlierSettings>,
     pub(crate) connect_timeout: Duration,
     pub(crate) max_requests: u32,
     pub(crate) pool: PoolSettings,
@@ -59,6 +61,9 @@ pub(crate) struct PoolSettings {
     pub(crate) max_idle: usize,
 }
 
+/// Endpoints that get nothing for a while, and until when.
+type Ejected = Vec<(Arc<Endpoint>, Instant)>;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Backend {
@@ -66,7 +71,8 @@ pub(crate) struct Backend {
     tls: Option<Arc<Originator>>,
     endpoints: ArcSwap<Endpoints>,
     /// One change of the endpoints at a time, so that none puts back what another has replaced.
-    change: Mutex<()>,
+    change: Mutex<Ejected>,
+    ejections: Arc<Notify>,
     changed: Arc<Notify>,
     tended: AtomicBool,
     balancer: Balancer,
@@ -108,6 +114,8 @@ impl Backend {
                 if settings.health.is_none() {
                     endpoint.enter(State::Ready);
                 }
+                // Its time was kept by the backend before.
+                endpoint.record().take_back();
                 endpoint
             })
             .collect();
@@ -120,6 +128,7 @@ impl Backend {
             tls,
             endpoints: ArcSwap::default(),
             change: Mutex::default(),
+            ejections: Arc::default(),
             changed: Arc::default(),
             tended: AtomicBool::new(false),
             balancer,
@@ -142,6 +151,55 @@ impl Backend {
         }
         self.endpoints.store(Arc::new(endpoints));
         self.changed.notify_one();
+    }
+
+    /// Gives an endpoint nothing for a while, unless too many get nothing already.
+    pub(crate) fn eject(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        settings: &OutlierSettings,
+        reason: EjectionReason,
+    ) {
+        let mut ejected = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        let endpoints = self.endpoints();
+        let most = most_ejected(endpoints.all().len(), settings.most_percent);
+        ejected.retain(|(one, _)| endpoints.has(one));
+        if endpoint.record().is_ejected() || !endpoints.has(endpoint) {
+            return;
+        }
+        let (backend, address) = (self.name(), endpoint.address());
+        if ejected.len() >= most {
+            tracing::debug!(backend, endpoint = %address, "too many endpoints are ejected already");
+            return;
+        }
+        let time = endpoint.record().eject(settings);
+        ejected.push((Arc::clone(endpoint), Instant::now() + time));
+        self.publish(endpoints.all().to_vec());
+        self.metrics.ejected(reason);
+        let why = reason.as_str();
+        tracing::warn!(backend, endpoint = %address, ?time, reason = why, "endpoint is ejected");
+        self.ejections.notify_one();
+    }
+
+    /// Those that get nothing, and until when.
+    pub(crate) fn ejected(&self) -> Vec<(Arc<Endpoint>, Instant)> {
+        let ejected = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        ejected.clone()
+    }
+
+    /// An endpoint's time is over.
+    pub(crate) fn take_back(&self, endpoint: &Endpoint) {
+        let mut ejected = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        ejected.retain(|(one, _)| one.id() != endpoint.id());
+        endpoint.record().take_back();
+        self.publish(self.endpoints().all().to_vec());
+        let address = endpoint.address();
+        tracing::info!(backend = self.name(), endpoint = %address, "endpoint gets requests again");
+    }
+
+    /// Is notified when an endpoint is ejected.
+    pub(crate) fn ejections(&self) -> Arc<Notify> {
+        Arc::clone(&self.ejections)
     }
 
     /// Is notified when the endpoints have changed.

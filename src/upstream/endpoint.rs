@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_utils::CachePadded;
 
+use super::outlier::Record;
 pub(crate) use crate::telemetry::backend::EndpointState as State;
 
 /// Tells endpoints apart over reloads; pools are kept by it.
@@ -20,7 +21,8 @@ pub(crate) struct Endpoint {
     id: EndpointId,
     address: SocketAddr,
     in_flight: CachePadded<AtomicU32>,
-    state: AtomicU8,
+    health: AtomicU8,
+    record: Record,
     /// Why its last check failed.
     trouble: Mutex<Option<Box<str>>>,
 }
@@ -32,7 +34,8 @@ impl Endpoint {
             id: EndpointId(NEXT.fetch_add(1, Ordering::Relaxed)),
             address,
             in_flight: CachePadded::default(),
-            state: AtomicU8::new(State::Ready as u8),
+            health: AtomicU8::new(State::Ready as u8),
+            record: Record::default(),
             trouble: Mutex::default(),
         })
     }
@@ -48,13 +51,27 @@ impl Endpoint {
     /// Whether requests may go there. What is used is in [`super::endpoints::Endpoints`], which is made
     /// from this.
     pub(crate) fn state(&self) -> State {
-        let number = usize::from(self.state.load(Ordering::Relaxed));
+        match self.health() {
+            State::Ready | State::Unknown if self.record.is_ejected() => State::Ejected,
+            health => health,
+        }
+    }
+
+    /// What its checks say.
+    pub(crate) fn health(&self) -> State {
+        let number = usize::from(self.health.load(Ordering::Relaxed));
         *State::ALL.get(number).unwrap_or(&State::Unknown)
     }
 
-    /// Notes another state. The backend's [`refresh`](super::backend::Backend::refresh) puts it to work.
-    pub(crate) fn enter(&self, state: State) {
-        self.state.store(state as u8, Ordering::Relaxed);
+    /// Notes what its checks say. The backend's [`refresh`](super::backend::Backend::refresh) puts it to
+    /// work.
+    pub(crate) fn enter(&self, health: State) {
+        self.health.store(health as u8, Ordering::Relaxed);
+    }
+
+    /// How requests went there.
+    pub(crate) fn record(&self) -> &Record {
+        &self.record
     }
 
     /// Notes why its last check failed, or that it did not.

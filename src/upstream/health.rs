@@ -143,7 +143,7 @@ fn note(
         Err(_) => CheckResult::Failed,
     });
     let (name, address) = (backend.name(), endpoint.address());
-    let next = streak.note(result.is_ok(), endpoint.state(), settings);
+    let next = streak.note(result.is_ok(), endpoint.health(), settings);
     endpoint.set_trouble(result.as_ref().err().map(ToString::to_string));
     let Some(next) = next else { return };
     match &result {
@@ -175,9 +175,7 @@ impl Streak {
         match now {
             State::Unknown if good => Some(State::Ready),
             State::Unhealthy if self.good >= settings.healthy_after => Some(State::Ready),
-            State::Ready | State::Unknown | State::Ejected
-                if self.bad >= settings.unhealthy_after =>
-            {
+            State::Ready | State::Unknown if self.bad >= settings.unhealthy_after => {
                 Some(State::Unhealthy)
             }
             State::Unknown | State::Unhealthy | State::Ready | State::Ejected => None,
@@ -365,7 +363,6 @@ mod tests {
             (State::Ready, "--+---", "rrrrru"),
             (State::Ready, "---++", "rruur"),
             (State::Unhealthy, "+-++", "uuur"),
-            (State::Ejected, "++---", "eeeeu"),
         ] {
             let (mut streak, mut state) = (Streak::default(), begin);
             let mut seen = String::new();
@@ -375,7 +372,7 @@ mod tests {
                     State::Ready => 'r',
                     State::Unknown => '?',
                     State::Unhealthy => 'u',
-                    State::Ejected => 'e',
+                    State::Ejected => unreachable!("checks do not eject"),
                 });
             }
             assert_eq!(seen, states, "{begin:?} {checks}");

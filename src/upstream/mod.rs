@@ -9,4 +9,5 @@ pub(crate) mod connect;
 pub(crate) mod endpoint;
 pub(crate) mod endpoints;
 pub(crate) mod health;
+pub(crate) mod outlier;
 pub(crate) mod pool;

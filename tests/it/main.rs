@@ -22,6 +22,7 @@ mod lifecycle;
 mod limits;
 mod matching;
 mod modifiers;
+mod outlier;
 mod protocol;
 mod raw;
 mod redirect;

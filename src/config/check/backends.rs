@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::place::{At, Report};
 use super::{Names, at_least_one};
-use crate::config::document::{Backend, HealthCheck};
+use crate::config::document::{Backend, HealthCheck, OutlierDetection};
 use crate::config::problem::Code;
 
 pub(super) fn check(backend: &Backend, at: At<'_>, names: &Names<'_>, report: &mut Report) {
@@ -48,6 +48,32 @@ pub(super) fn check(backend: &Backend, at: At<'_>, names: &Names<'_>, report: &m
     at_least_one(limits, "requests", backend.limits.requests, report);
     if let Some(check) = &backend.health_check {
         check_health(check, at.key("healthCheck"), report);
+    }
+    if let Some(outliers) = &backend.outlier_detection {
+        check_outliers(outliers, at.key("outlierDetection"), report);
+    }
+}
+
+fn check_outliers(outliers: &OutlierDetection, at: At<'_>, report: &mut Report) {
+    if outliers.max_ejected_percent > 100 {
+        let problem = at.key("maxEjectedPercent");
+        report.add(problem.problem(Code::HealthCheck, "`maxEjectedPercent` is 0 to 100"));
+    }
+    if outliers.eject_for.is_zero() {
+        let message = "`ejectFor` is 0s; an endpoint that was ejected would never notice";
+        report.add(at.key("ejectFor").problem(Code::HealthCheck, message));
+    }
+    if let Some(rate) = &outliers.success_rate
+        && rate.interval.is_zero()
+    {
+        let at = at.key("successRate");
+        let message = "`interval` is 0s; rates need time";
+        report.add(at.key("interval").problem(Code::HealthCheck, message));
+    }
+    if outliers.consecutive_failures == 0 && outliers.success_rate.is_none() && !at.node.lost {
+        let message =
+            "neither `consecutiveFailures` nor `successRate` is set; nothing is ever ejected";
+        report.add(at.problem(Code::HealthCheck, message));
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::health::HealthCheck;
+use super::health::{HealthCheck, OutlierDetection};
 use super::tls::BackendTls;
 use crate::config::values::{Duration, EndpointAddress, Name};
 
@@ -32,6 +32,9 @@ pub struct Backend {
     /// Asking the endpoints themselves whether they can serve. Absent: they are believed to.
     #[serde(default)]
     pub health_check: Option<HealthCheck>,
+    /// Giving no requests for a while to endpoints at which too many fail. Absent: failures do not count.
+    #[serde(default)]
+    pub outlier_detection: Option<OutlierDetection>,
     /// Bounds on what goes to this backend at once.
     #[serde(default)]
     pub limits: BackendLimits,

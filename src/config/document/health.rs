@@ -61,6 +61,59 @@ pub struct HttpProbe {
     pub expected_body: Option<String>,
 }
 
+/// Giving no requests for a while to endpoints at which too many fail: answers from 500, connections
+/// that fail or break, and answers that do not come in time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct OutlierDetection {
+    /// Failures in a row after which an endpoint is ejected. 0: they do not count.
+    pub consecutive_failures: u32,
+    /// For how long, the first time; the second time twice as long, and so on.
+    pub eject_for: Duration,
+    /// The longest it gets.
+    pub max_eject_for: Duration,
+    /// How many of the endpoints may be ejected at once. One of several always may, the last never.
+    #[schemars(range(min = 0, max = 100))]
+    pub max_ejected_percent: u8,
+    /// Also eject endpoints whose requests succeed clearly less often than those of the others: below the
+    /// mean by 1.9 standard deviations.
+    pub success_rate: Option<SuccessRate>,
+}
+
+impl Default for OutlierDetection {
+    fn default() -> Self {
+        Self {
+            consecutive_failures: 5,
+            eject_for: Duration::from_secs(10),
+            max_eject_for: Duration::from_secs(300),
+            max_ejected_percent: 50,
+            success_rate: None,
+        }
+    }
+}
+
+/// When rates of success are compared.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct SuccessRate {
+    /// How often, and over how long.
+    pub interval: Duration,
+    /// Requests in that time below which an endpoint is not judged.
+    pub min_requests: u32,
+    /// Endpoints to judge below which none is.
+    pub min_endpoints: u32,
+}
+
+impl Default for SuccessRate {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(10),
+            min_requests: 100,
+            min_endpoints: 5,
+        }
+    }
+}
+
 /// Nothing but a connection.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

@@ -27,7 +27,9 @@ pub use self::filter::{
     DirectResponse, Field, Filter, FilterType, HeaderModifier, PathModifier, PathModifierType,
     RedirectScheme, RequestRedirect, UrlRewrite,
 };
-pub use self::health::{GrpcProbe, HealthCheck, HttpProbe, TcpProbe};
+pub use self::health::{
+    GrpcProbe, HealthCheck, HttpProbe, OutlierDetection, SuccessRate, TcpProbe,
+};
 pub use self::listener::{Listener, ListenerLimits, ListenerProtocol, ListenerTimeouts};
 pub use self::retry::{GrpcCode, Retry, RetryBudget};
 pub use self::route::{

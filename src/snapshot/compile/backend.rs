@@ -13,6 +13,7 @@ use crate::config::values::EndpointAddress;
 use crate::telemetry::backend::BackendMetrics;
 use crate::upstream::backend::{Backend, Policy, PoolSettings, Protocol, Settings};
 use crate::upstream::health::{HealthSettings, Probe};
+use crate::upstream::outlier::{OutlierSettings, SuccessRateSettings};
 
 impl Compiler<'_> {
     pub(super) fn backend(&self, written: &written::Backend) -> Result<Arc<Backend>, CompileError> {
@@ -41,6 +42,7 @@ impl Compiler<'_> {
                 written::LoadBalancingPolicy::LeastRequest => Policy::LeastRequest,
             },
             health: written.health_check.as_ref().map(health),
+            outlier: written.outlier_detection.as_ref().map(outlier),
             connect_timeout: written.connect_timeout.get(),
             max_requests: written.limits.requests.unwrap_or(u32::MAX),
             pool: PoolSettings {
@@ -100,6 +102,23 @@ fn health(written: &written::HealthCheck) -> HealthSettings {
         timeout: written.timeout.get(),
         unhealthy_after: written.unhealthy_after,
         healthy_after: written.healthy_after,
+    }
+}
+
+fn outlier(written: &written::OutlierDetection) -> OutlierSettings {
+    OutlierSettings {
+        consecutive_failures: written.consecutive_failures,
+        eject_for: written.eject_for.get(),
+        eject_for_most: written.max_eject_for.get().max(written.eject_for.get()),
+        most_percent: written.max_ejected_percent.into(),
+        success_rate: written
+            .success_rate
+            .as_ref()
+            .map(|rate| SuccessRateSettings {
+                interval: rate.interval.get(),
+                requests: rate.min_requests,
+                endpoints: rate.min_endpoints as usize,
+            }),
     }
 }
 
