@@ -21,8 +21,8 @@
 //! # Who may use whom
 //!
 //! From low to high; a module uses lower ones only, and `tests/architecture.rs` keeps it so:
-//! `config`, `telemetry`, `drain` | `tls` | `route`, `split`, `http` | `upstream` | `snapshot` | `proxy` |
-//! `listener`, `admin` | `app` | `cli`.
+//! `config`, `telemetry`, `drain`, `proxy_protocol` | `tls` | `route`, `split`, `http` | `upstream` |
+//! `snapshot` | `proxy` | `listener`, `admin` | `app` | `cli`.
 //!
 //! # Invariants
 //!
@@ -57,4 +57,5 @@ mod upstream;
 mod admin;
 pub mod config;
 mod drain;
+pub mod proxy_protocol;
 mod telemetry;
