@@ -78,6 +78,8 @@ pub(crate) async fn run(
         match accepted {
             Ok((stream, peer)) => {
                 pause = PAUSE.0;
+                // It may have waited for this connection for longer than a configuration lives.
+                door = worker.newest(&door);
                 place(stream, peer, &worker, &door, &peers);
             }
             Err(error) if is_clients_fault(&error) => {}
