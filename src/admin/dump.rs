@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::State;
 use crate::config::values::Identity;
 use crate::drain::Phase;
+use crate::snapshot::port::ProxyProtocol;
 use crate::snapshot::rule::{OnUnavailable, Rule};
 use crate::telemetry::process::resident_bytes;
 use crate::tls::certificate::Certificate;
@@ -87,6 +88,8 @@ pub(crate) struct ListenerView {
     /// Where connections really are accepted.
     bound: String,
     hostname: Option<String>,
+    /// Whose connections begin with a header of the PROXY protocol: `none`, `all`, or a list of peers.
+    proxy_protocol: String,
     /// Open connections of the address.
     connections: u32,
 }
@@ -101,11 +104,23 @@ pub(crate) fn listeners(state: &State) -> Vec<ListenerView> {
             address: address.to_string(),
             bound: bound.to_string(),
             hostname: listener.hostname.as_deref().map(str::to_owned),
+            proxy_protocol: proxy_protocol(door.proxy_protocol.as_ref()),
             connections: open,
         };
         port.listeners.iter().map(view).collect::<Vec<_>>()
     };
     snapshot.ports.values().flat_map(of_port).collect()
+}
+
+fn proxy_protocol(expected: Option<&ProxyProtocol>) -> String {
+    match expected.map(|expected| &expected.trusted) {
+        None => "none".to_owned(),
+        Some(None) => "all".to_owned(),
+        Some(Some(nets)) => {
+            let nets: Vec<_> = nets.iter().map(ToString::to_string).collect();
+            nets.join(" ")
+        }
+    }
 }
 
 /// One rule of `/api/v1/routes`.

@@ -53,17 +53,25 @@ fn reload(reload: &Value) -> String {
 /// Where it listens.
 pub(super) fn listeners(options: &ShowOptions) -> Result<ExitCode, Failure> {
     show(options, "listeners", |value| {
-        let mut table = new_table(&["LISTENER", "ADDRESS", "HOSTNAME", "CONNECTIONS"]);
+        let headings = [
+            "LISTENER",
+            "ADDRESS",
+            "HOSTNAME",
+            "PROXY PROTOCOL",
+            "CONNECTIONS",
+        ];
+        let mut table = new_table(&headings);
         for one in value.as_array().into_iter().flatten() {
             let hostname = one["hostname"].as_str().unwrap_or("any").to_owned();
             table.add_row([
                 text(&one["name"]),
                 text(&one["bound"]),
                 hostname,
+                text(&one["proxyProtocol"]),
                 text(&one["connections"]),
             ]);
         }
-        right(table, &[3])
+        right(table, &[4])
     })
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use hyper::service::service_fn;
 use tokio::net::TcpStream;
 
+use super::proxy_protocol;
 use crate::http::serve::{self, Control, Ended};
 use crate::proxy::context::{Connection, Connections, Session, Worker};
 use crate::proxy::handler::{Exchange, handle};
@@ -26,9 +27,23 @@ pub(crate) fn spawn(stream: TcpStream, peer: SocketAddr, worker: &Rc<Worker>, do
     let (worker, door) = (Rc::clone(worker), Arc::clone(door));
     drop(tokio::task::spawn_local(async move {
         let _held = (open, entered);
+        let mut stream = stream;
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "the connection was lost before its first byte");
             return;
+        }
+        let mut client = peer;
+        if let Some(expected) = &door.proxy_protocol {
+            // Out of line, so that connections without it do not carry its state.
+            let told = Box::pin(proxy_protocol::read(&mut stream, peer, expected));
+            match control.until_closed(told).await {
+                Some(Ok(told)) => client = told.map_or(peer, |told| told.source),
+                Some(Err(refused)) => {
+                    refused.log(peer, door.address);
+                    return;
+                }
+                None => return,
+            }
         }
         let Some(begun) = control.until_closed(secure(stream, &worker, &door)).await else {
             return;
@@ -43,7 +58,7 @@ pub(crate) fn spawn(stream: TcpStream, peer: SocketAddr, worker: &Rc<Worker>, do
         let connection = Connection::new(
             worker,
             Rc::clone(&control),
-            peer,
+            client,
             Arc::clone(&door),
             session,
         );

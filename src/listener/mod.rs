@@ -5,4 +5,5 @@
 pub(crate) mod accept;
 pub(crate) mod connection;
 pub(crate) mod manager;
+pub(crate) mod proxy_protocol;
 pub(crate) mod socket;

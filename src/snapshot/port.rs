@@ -14,6 +14,7 @@ use super::rule::Rule;
 use crate::http::serve::ServeOptions;
 use crate::route::{HostMap, Table};
 use crate::telemetry::connection::ListenerMetrics;
+use crate::telemetry::proxy_protocol::ProxyProtocolMetrics;
 use crate::telemetry::route::RouteMetrics;
 use crate::tls::server::Terminator;
 
@@ -24,7 +25,19 @@ pub(crate) struct Door {
     pub(crate) address: SocketAddr,
     pub(crate) options: ServeOptions,
     pub(crate) max_connections: u32,
+    /// `None` where no header is read.
+    pub(crate) proxy_protocol: Option<ProxyProtocol>,
     pub(crate) metrics: Arc<ListenerMetrics>,
+}
+
+/// Whose connections begin with a header of the PROXY protocol.
+#[derive(Debug)]
+pub(crate) struct ProxyProtocol {
+    /// `None` for every peer's.
+    pub(crate) trusted: Option<Box<[IpNet]>>,
+    /// How long it may take. Zero for no bound.
+    pub(crate) deadline: Duration,
+    pub(crate) metrics: Arc<ProxyProtocolMetrics>,
 }
 
 /// See the module. Held by a request until its answer begins, and by nothing that lives longer.

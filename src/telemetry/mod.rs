@@ -10,6 +10,7 @@ pub(crate) mod histogram;
 pub(crate) mod logging;
 pub(crate) mod names;
 pub(crate) mod process;
+pub(crate) mod proxy_protocol;
 pub(crate) mod reason;
 pub(crate) mod recorder;
 pub(crate) mod route;

@@ -24,6 +24,7 @@ mod matching;
 mod modifiers;
 mod outlier;
 mod protocol;
+mod proxy_protocol;
 mod raw;
 mod redirect;
 mod reload;

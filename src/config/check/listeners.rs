@@ -100,6 +100,22 @@ fn check_one(listener: &Listener, at: At<'_>, report: &mut Report) {
     if let Some(tls) = &listener.tls {
         check_tls(tls, at.key("tls"), report);
     }
+    if let Some(proxy_protocol) = &listener.proxy_protocol
+        && proxy_protocol
+            .trusted_peers
+            .as_ref()
+            .is_some_and(Vec::is_empty)
+    {
+        let at = at.key("proxyProtocol");
+        let message = "the list of peers is empty, so no header would ever be read";
+        let help =
+            "name them, such as `[10.0.0.0/8]`; without the key every peer must send a header";
+        report.add(
+            at.key("trustedPeers")
+                .problem(Code::WrongValue, message)
+                .help(help),
+        );
+    }
     let limits = at.key("limits");
     at_least_one(
         limits,
@@ -185,6 +201,7 @@ fn difference(a: &Listener, b: &Listener) -> Option<&'static str> {
         ("tls", a.tls.is_some() != b.tls.is_some()),
         ("tls.handshakeTimeout", timeout(a) != timeout(b)),
         ("tls.maxHandshakes", handshakes(a) != handshakes(b)),
+        ("proxyProtocol", a.proxy_protocol != b.proxy_protocol),
         ("halfClose", a.half_close != b.half_close),
         (
             "limits.connections",

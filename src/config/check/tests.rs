@@ -125,6 +125,18 @@ fn listeners() {
             "{ name: a, address: ':80', timeouts: { idle: 1s } }, { name: b, address: ':80', hostname: b.example }",
             &["W0403"],
         ),
+        (
+            "{ name: a, address: ':80', proxyProtocol: {} }, { name: b, address: ':80', hostname: b.example }",
+            &["W0403"],
+        ),
+        (
+            "{ name: a, address: ':80', proxyProtocol: {} }, { name: b, address: ':80', hostname: b.example, proxyProtocol: {} }",
+            &[],
+        ),
+        (
+            "{ name: a, address: ':80', proxyProtocol: { trustedPeers: [] } }",
+            &["W0103"],
+        ),
         // These count after the host is known.
         (
             "{ name: a, address: ':80', timeouts: { body: 1s }, limits: { requests: 5 } }, { name: b, address: ':80', hostname: b.example }",

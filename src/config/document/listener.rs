@@ -27,6 +27,11 @@ pub struct Listener {
     /// TLS. Absent: plain HTTP. Listeners of one address have it all or none.
     #[serde(default)]
     pub tls: Option<ListenerTls>,
+    /// The PROXY protocol, version 1 or 2: connections begin with a header that says whose they are.
+    /// That address is then the client's for everything, `trustedProxies` included. Absent: no header
+    /// is expected, and none is read.
+    #[serde(default)]
+    pub proxy_protocol: Option<ListenerProxyProtocol>,
     /// The HTTP versions spoken. `http1` and `h2c` share the port; under TLS the client chooses by
     /// ALPN, and `h2c` stands for `h2`.
     #[serde(default = "both_protocols")]
@@ -47,6 +52,16 @@ pub struct Listener {
 
 fn both_protocols() -> Vec<ListenerProtocol> {
     vec![ListenerProtocol::Http1, ListenerProtocol::H2c]
+}
+
+/// Whose connections begin with a header of the PROXY protocol. It comes before TLS, and within
+/// `tls.handshakeTimeout`, or without TLS within `timeouts.header`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ListenerProxyProtocol {
+    /// Peers whose connections must begin with one. Those of others are served as they come, under
+    /// their own address; a header of theirs is neither HTTP nor TLS. Absent: every peer must send one.
+    pub trusted_peers: Option<Vec<Cidr>>,
 }
 
 /// An HTTP version on a listener.

@@ -30,7 +30,9 @@ pub use self::filter::{
 pub use self::health::{
     GrpcProbe, HealthCheck, HttpProbe, OutlierDetection, SuccessRate, TcpProbe,
 };
-pub use self::listener::{Listener, ListenerLimits, ListenerProtocol, ListenerTimeouts};
+pub use self::listener::{
+    Listener, ListenerLimits, ListenerProtocol, ListenerProxyProtocol, ListenerTimeouts,
+};
 pub use self::retry::{GrpcCode, Retry, RetryBudget};
 pub use self::route::{
     FieldMatch, Match, PathMatch, PathMatchType, QueryParamMatch, Route, Rule, ValueMatchType,

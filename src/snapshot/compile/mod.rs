@@ -15,16 +15,18 @@ use crossbeam_utils::CachePadded;
 
 use self::values::{compile_authorization, compile_filters, compile_match, key_source};
 use super::authorization::{Authorization, AuthorizationRule};
-use super::port::{Door, InFlightLimit, Listener, Port};
+use super::port::{Door, InFlightLimit, Listener, Port, ProxyProtocol};
 use super::rule::{Arm, Force, OnUnavailable, Retry, Rule, Sticky, Timeouts};
 use super::{AccessLogHandle, AdminSettings, DrainSettings, Snapshot};
 use crate::config::document as written;
+use crate::config::values::Cidr;
 use crate::http::serve::ServeOptions;
 use crate::route::{HostMap, Match, PatternError, TableBuilder, intersect};
 use crate::split::{DrawState, Split, StickySplit};
 use crate::telemetry::access_log::{self, AccessLog};
 use crate::telemetry::authorization::RefusedMetrics;
 use crate::telemetry::connection::ListenerMetrics;
+use crate::telemetry::proxy_protocol::ProxyProtocolMetrics;
 use crate::telemetry::recorder::Registry;
 use crate::telemetry::route::{NONE, RouteMetrics};
 use crate::tls::material::MaterialError;
@@ -210,6 +212,7 @@ impl Compiler<'_> {
                     address,
                     options: serve_options(first),
                     max_connections: first.limits.connections,
+                    proxy_protocol: self.proxy_protocol(first),
                     metrics,
                 }),
                 generation,
@@ -219,6 +222,20 @@ impl Compiler<'_> {
             Some(port.map(|port| (address, Arc::new(port))))
         };
         by_address.into_iter().filter_map(port).collect()
+    }
+
+    fn proxy_protocol(&self, listener: &written::Listener) -> Option<ProxyProtocol> {
+        let written = listener.proxy_protocol.as_ref()?;
+        let peers = |peers: &Vec<Cidr>| peers.iter().map(|cidr| cidr.get()).collect();
+        let deadline = listener.tls.as_ref().map_or_else(
+            || listener.timeouts.header.get(),
+            |tls| tls.handshake_timeout.get(),
+        );
+        Some(ProxyProtocol {
+            trusted: written.trusted_peers.as_ref().map(peers),
+            deadline,
+            metrics: ProxyProtocolMetrics::new(self.registry, listener.name.as_str()),
+        })
     }
 
     /// What the addresses that `ports` no longer has were last.

@@ -74,7 +74,11 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
 
 /// A connection with prior knowledge, driven by the runtime of the caller.
 pub(crate) async fn connect(address: SocketAddr) -> SendRequest<Body> {
-    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    over(tokio::net::TcpStream::connect(address).await.unwrap()).await
+}
+
+/// See [`connect`].
+pub(crate) async fn over(stream: tokio::net::TcpStream) -> SendRequest<Body> {
     let (sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await

@@ -90,7 +90,7 @@ fn refused(proxy: &Proxy, result: &str, count: u32, why: &str) {
 }
 
 /// What a program printed on either stream, with what it is told on its standard input.
-fn run(program: &str, package: &str, arguments: &[&str], input: &str) -> (bool, String) {
+pub(crate) fn run(program: &str, package: &str, arguments: &[&str], input: &str) -> (bool, String) {
     use std::io::Write;
     let child = Command::new(program)
         .args(arguments)
