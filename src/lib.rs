@@ -21,8 +21,8 @@
 //! # Who may use whom
 //!
 //! From low to high; a module uses lower ones only, and `tests/architecture.rs` keeps it so:
-//! `config`, `telemetry`, `drain`, `proxy_protocol` | `tls` | `route`, `split`, `http` | `upstream` |
-//! `snapshot` | `proxy` | `listener`, `admin` | `app` | `cli`.
+//! `config`, `telemetry`, `drain`, `proxy_protocol` | `tls` | `route`, `split`, `rollout`, `http` |
+//! `upstream` | `snapshot` | `proxy` | `listener`, `admin` | `app` | `cli`.
 //!
 //! # Invariants
 //!
@@ -48,6 +48,7 @@ mod app;
 mod http;
 mod listener;
 mod proxy;
+pub mod rollout;
 pub mod route;
 mod snapshot;
 pub mod split;
