@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::client::AdminAddress;
+use super::simulate::{at_least, percentage};
+use crate::config::values::Duration;
 
 /// Divide HTTP traffic between the versions of a service, and change the division without dropping a
 /// request.
@@ -37,6 +39,8 @@ pub(crate) enum Verb {
     Check(CheckOptions),
     /// Say which rule and backend a request would get, and why
     Explain(ExplainOptions),
+    /// Say how long a bad candidate would stay unseen, and what it would cost
+    Simulate(SimulateOptions),
     /// Ask a running proxy how it is
     Status(ShowOptions),
     /// Ask a running proxy for its listeners
@@ -180,6 +184,56 @@ pub(crate) struct ExplainOptions {
     /// Choose this many times and show how often each backend came
     #[arg(short = 'n', value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) repeat: u32,
+    /// How the answer is printed
+    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+/// `weir simulate`
+#[derive(Debug, Args)]
+pub(crate) struct SimulateOptions {
+    /// Requests a second, over both versions
+    #[arg(long, value_name = "N", default_value = "400", value_parser = |text: &str| at_least(0.01, text))]
+    pub(crate) rps: f64,
+    /// The candidate's share of them
+    #[arg(long, value_name = "PERCENT", default_value = "5%", value_parser = percentage)]
+    pub(crate) weight: f64,
+    /// How many of its requests stable fails
+    #[arg(long, value_name = "PERCENT", default_value = "0.1%", value_parser = percentage)]
+    pub(crate) stable_errors: f64,
+    /// How many the candidate fails; repeat for more [default: 100%, 5%, 1%, 0.5%]
+    #[arg(long, value_name = "PERCENT", value_parser = percentage)]
+    pub(crate) candidate_errors: Vec<f64>,
+    /// How many times as long the candidate takes; repeat for more [default: 2, 1.2]
+    #[arg(long, value_name = "FACTOR", value_parser = |text: &str| at_least(0.01, text))]
+    pub(crate) candidate_slower: Vec<f64>,
+    /// How long a request takes until it is answered, or fails
+    #[arg(long, value_name = "DURATION", default_value = "50ms")]
+    pub(crate) latency: Duration,
+    /// Different clients; 0 when every request is from another
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub(crate) keys: u32,
+    /// How many of the candidate's requests may be retried on stable
+    #[arg(long, value_name = "PERCENT", default_value = "20%", value_parser = percentage)]
+    pub(crate) shield: f64,
+    /// Greatest probability that a good candidate is rolled back
+    #[arg(long, value_name = "PERCENT", default_value = "0.1%", value_parser = percentage)]
+    pub(crate) false_alarm: f64,
+    /// How many times as often the candidate may fail as stable
+    #[arg(long, value_name = "FACTOR", default_value = "1.25", value_parser = |text: &str| at_least(1.0, text))]
+    pub(crate) error_tolerance: f64,
+    /// How many times as often it may be slow
+    #[arg(long, value_name = "FACTOR", default_value = "1.5", value_parser = |text: &str| at_least(1.0, text))]
+    pub(crate) slow_tolerance: f64,
+    /// How long a rollout lasts in which nothing is seen
+    #[arg(long, value_name = "DURATION", default_value = "1h")]
+    pub(crate) horizon: Duration,
+    /// How often each candidate is tried
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) runs: u32,
+    /// Where chance begins; the same number gives the same answer
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
     /// How the answer is printed
     #[arg(long, short, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,

@@ -15,6 +15,7 @@ mod offline;
 mod quick;
 mod run;
 mod show;
+mod simulate;
 
 use std::process::ExitCode;
 
@@ -69,6 +70,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode, Failure> {
         Verb::Demo(options) => demo::run(&options),
         Verb::Check(options) => check::run(&options),
         Verb::Explain(options) => explain::run(&options),
+        Verb::Simulate(options) => simulate::run(&options),
         Verb::Status(options) => show::status(&options),
         Verb::Listeners(options) => show::listeners(&options),
         Verb::Routes(options) => show::routes(&options),

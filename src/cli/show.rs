@@ -258,7 +258,8 @@ pub(super) fn new_table(headings: &[&str]) -> Table {
     table
 }
 
-fn right(mut table: Table, columns: &[usize]) -> Table {
+/// Puts the figures of these columns to the right.
+pub(super) fn right(mut table: Table, columns: &[usize]) -> Table {
     for index in columns {
         if let Some(column) = table.column_mut(*index) {
             column.set_cell_alignment(CellAlignment::Right);

@@ -12,6 +12,7 @@ pub mod forecast;
 pub mod latency;
 mod measure;
 mod moment;
+pub mod simulate;
 
 pub use measure::{Arm, Excluded, Exclusions, PerArm, PerSli, Share, Sli};
 pub use moment::Moment;

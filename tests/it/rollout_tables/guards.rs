@@ -1,0 +1,211 @@
+//! What breaks the bare test, and that its guard holds: both are shown.
+
+use std::time::Duration;
+
+use weir::rollout::evidence::{Conditions, EpochId, Hold, Parameters, SeenKeys, Verdict};
+use weir::rollout::{Share, Sli};
+
+use super::{Bench, Chance, Line, Scale, at, bare, part, percent, with_error};
+
+/// One client in a hundred always fails; a client makes 20 requests on average.
+pub(super) fn clusters(scale: Scale) -> Vec<Line> {
+    let (runs, share) = (scale.runs(2_000), percent(5.0));
+    let run = |deduped: bool, chance: &mut Chance| {
+        let (mut bench, seen) = (
+            Bench::new(&bare(0.05, 1.0, None), share),
+            SeenKeys::new(2_000),
+        );
+        let mut failures = Vec::new();
+        for key in 0..1_000_u64 {
+            let is_ours = chance.is(share.fraction());
+            let rate = if chance.is(0.01) { 1.0 } else { 0.001 };
+            let requests = 1 + chance.geometric(0.05);
+            for _ in 0..requests {
+                if chance.is(rate) {
+                    failures.push((chance.unit() * 600.0, key, is_ours));
+                }
+            }
+        }
+        failures.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+        failures.iter().any(|(now, key, is_ours)| {
+            let counts = !deduped || seen.first(Sli::Errors, *key);
+            counts && bench.fails(*now, u64::from(!is_ours), u64::from(*is_ours))
+        })
+    };
+    let mut chance = Chance::new(11);
+    let without = part(runs, || run(false, &mut chance));
+    let with = part(runs, || run(true, &mut chance));
+    vec![
+        Line::least(
+            format!("every event, {runs} rollouts"),
+            without,
+            with_error(0.05, runs),
+        ),
+        Line::most(
+            format!("the first of each key, {runs} rollouts"),
+            with,
+            with_error(0.05, runs),
+        ),
+    ]
+}
+
+/// The candidate is three times as slow for its first 20 s, at 1,000 requests a second.
+pub(super) fn cold_start(scale: Scale) -> Vec<Line> {
+    let runs = scale.runs(100).min(100);
+    let share = percent(5.0);
+    let mut parameters = bare(0.001, 1.5, Some(120));
+    parameters.parts = weir::rollout::PerSli {
+        slow: 1.0,
+        ..Default::default()
+    };
+    let run = |graced: bool, chance: &mut Chance| {
+        let mut bench = Bench::new(&parameters, share);
+        bench.sli = Sli::Slow;
+        if graced {
+            bench.evidence.endpoint_added(at(0.0));
+        }
+        (0..600).any(|tick| {
+            let now = f64::from(tick) / 10.0;
+            let ours = if now < 20.0 { 0.82 } else { 0.1 };
+            let candidate = chance.poisson(5.0 * ours);
+            bench.epoch = bench.evidence.epoch().unwrap().id;
+            bench.fails(now, chance.poisson(9.5), candidate)
+        })
+    };
+    let mut chance = Chance::new(12);
+    let without = part(runs, || run(false, &mut chance));
+    let with = part(runs, || run(true, &mut chance));
+    vec![
+        Line::least("without the grace", without, 1.0),
+        Line::most("with the grace", with, 0.0),
+    ]
+}
+
+/// A failed request: when it was assigned and when it ends, in seconds, in which epoch, whose.
+struct Failure {
+    assigned: f64,
+    ends: f64,
+    step: usize,
+    is_ours: bool,
+}
+
+/// Both arms fail 1 %: the candidate after 5 ms, stable after 5 s. In the order in which they end.
+fn failures(steps: &[Share], rps: f64, chance: &mut Chance) -> Vec<Failure> {
+    let mut failures = Vec::new();
+    for (step, share) in steps.iter().enumerate() {
+        let began = step as f64 * EVERY;
+        let mut now = began + chance.exponential(rps * 0.01);
+        while now < began + EVERY {
+            let is_ours = chance.is(share.fraction());
+            let ends = now + if is_ours { 0.005 } else { 5.0 };
+            failures.push(Failure {
+                assigned: now,
+                ends,
+                step,
+                is_ours,
+            });
+            now += chance.exponential(rps * 0.01);
+        }
+    }
+    failures.sort_unstable_by(|a, b| a.ends.total_cmp(&b.ends));
+    failures
+}
+
+/// Seconds from one change of weight to the next.
+const EVERY: f64 = 15.0;
+
+fn fails_fast(parameters: &Parameters, rps: f64, chance: &mut Chance) -> bool {
+    let steps = [1.0, 5.0, 25.0, 50.0].map(percent);
+    let failures = failures(&steps, rps, chance);
+    let stable: Vec<(f64, f64)> = failures
+        .iter()
+        .filter(|failure| !failure.is_ours)
+        .map(|failure| (failure.assigned, failure.ends))
+        .collect();
+    let mut bench = Bench::new(parameters, steps[0]);
+    // When an epoch began: those of the steps, and those that a hold began.
+    let mut epochs: Vec<(f64, EpochId)> = vec![(0.0, bench.epoch)];
+    let mut next = 0;
+    for tick in 0..3_000 {
+        let now = f64::from(tick) * 0.02;
+        let step = ((now / EVERY) as usize).min(3);
+        if bench.evidence.epoch().unwrap().share != steps[step] {
+            epochs.push((now, bench.evidence.begin_epoch(steps[step], at(now))));
+        }
+        let mut ours = 0;
+        while failures
+            .get(next)
+            .is_some_and(|failure| failure.ends <= now)
+        {
+            let failure = &failures[next];
+            let epoch = epochs
+                .iter()
+                .rfind(|(began, _)| *began <= failure.assigned)
+                .unwrap()
+                .1;
+            assert!(failure.step <= step);
+            bench.absorb(
+                now,
+                epoch,
+                u64::from(!failure.is_ours),
+                u64::from(failure.is_ours),
+            );
+            ours += u64::from(failure.is_ours);
+            next += 1;
+        }
+        let oldest = stable
+            .iter()
+            .filter(|(assigned, ends)| *assigned <= now && *ends > now)
+            .map(|(assigned, _)| {
+                epochs
+                    .iter()
+                    .rfind(|(began, _)| began <= assigned)
+                    .unwrap()
+                    .1
+            })
+            .min();
+        if ours == 0 && tick % 10 != 0 {
+            continue;
+        }
+        let conditions = Conditions {
+            oldest_of_stable: oldest,
+            load_ratio: None,
+        };
+        let before = bench.evidence.epoch().unwrap().id;
+        if bench.evidence.judge(at(now), &conditions).verdict == Verdict::Fail {
+            return true;
+        }
+        let after = bench.evidence.epoch().unwrap().id;
+        if after != before {
+            epochs.push((now, after));
+        }
+    }
+    false
+}
+
+pub(super) fn fail_fast(scale: Scale) -> Vec<Line> {
+    let runs = scale.runs(2_000);
+    let mut lines = Vec::new();
+    for (rps, alpha) in [(100.0, 0.05), (100.0, 0.001), (300.0, 0.001)] {
+        let with = |within: u64, longest: u64| Parameters {
+            hold: Hold {
+                within: Duration::from_secs(within),
+                longest: Duration::from_secs(longest),
+                unless: 100.0,
+            },
+            min_events: weir::rollout::PerSli::from_fn(|_| 3),
+            ..bare(alpha, 1.0, Some(120))
+        };
+        for (what, parameters) in [
+            ("no hold", with(0, 0)),
+            ("hold of at most 2 s", with(5, 2)),
+            ("hold of at most stable's time-out", with(5, 5)),
+        ] {
+            let mut chance = Chance::new(13);
+            let found = part(runs, || fails_fast(&parameters, rps, &mut chance));
+            let setup = format!("{what}, {rps} rps, alpha {alpha}, {runs} rollouts");
+            lines.push(Line::most(setup, found, with_error(alpha, runs)));
+        }
+    }
+    lines
+}
