@@ -2,6 +2,7 @@
 //!
 //! Owns codes, severities and rendering. Must not know the document or what is checked.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -198,7 +199,7 @@ impl Problem {
     pub fn of_file(code: Code, source: &Arc<Source>, message: impl Into<String>) -> Self {
         Self {
             code,
-            message: message.into(),
+            message: printable(message),
             source: Arc::clone(source),
             span: None,
             path: String::new(),
@@ -212,7 +213,7 @@ impl Problem {
     #[must_use]
     pub fn help(self, help: impl Into<String>) -> Self {
         Self {
-            help: Some(help.into()),
+            help: Some(printable(help)),
             ..self
         }
     }
@@ -221,7 +222,7 @@ impl Problem {
     #[must_use]
     pub fn label(self, label: impl Into<String>) -> Self {
         Self {
-            label: Some(label.into()),
+            label: Some(printable(label)),
             ..self
         }
     }
@@ -230,7 +231,7 @@ impl Problem {
     #[must_use]
     pub fn path(self, path: impl Into<String>) -> Self {
         Self {
-            path: path.into(),
+            path: printable(path),
             ..self
         }
     }
@@ -239,7 +240,7 @@ impl Problem {
     #[must_use]
     pub fn related(self, source: &Arc<Source>, span: Span, label: impl Into<String>) -> Self {
         Self {
-            related: Some((Arc::clone(source), span, label.into())),
+            related: Some((Arc::clone(source), span, printable(label))),
             ..self
         }
     }
@@ -321,7 +322,7 @@ fn report(problem: &Problem) -> Group<'_> {
 
 /// The one line that is drawn: giving the whole file to the renderer would scan it for each problem.
 struct Window<'a> {
-    text: &'a str,
+    text: Cow<'a, str>,
     number: usize,
     span: Range<usize>,
 }
@@ -348,6 +349,13 @@ impl<'a> Window<'a> {
             .text
             .get(start..end)
             .map_or(start, |part| start + part.trim_end().len());
+        // The renderer replaces the other controls. These drive terminals too, and the replacement is as
+        // long, so that places stay right.
+        let text = if text.contains(is_c1) {
+            text.replace(is_c1, "\u{bf}").into()
+        } else {
+            text.into()
+        };
         Some(Self {
             text,
             number: source.position(start).0,
@@ -366,6 +374,28 @@ impl<'a> Window<'a> {
             .path(&*source.name)
             .annotation(kind.span(self.span).label(label))
     }
+}
+
+/// What is said quotes the file, and goes to logs and terminals: without control characters.
+fn printable(text: impl Into<String>) -> String {
+    let text = text.into();
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for character in text.chars() {
+        if character.is_control() {
+            escaped.extend(character.escape_default());
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
+}
+
+/// The control characters of Latin-1 (ECMA-48), two bytes each.
+fn is_c1(character: char) -> bool {
+    matches!(character, '\u{80}'..='\u{9f}')
 }
 
 /// Every problem as an object: code, severity, message, file, line, column, path, help.
@@ -411,6 +441,32 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_drives_terminals_is_not_drawn() {
+        let source = Arc::new(Source {
+            name: "x.yaml".to_owned(),
+            text: "a: \u{1b}[2J\u{9b}2J\u{85}\u{202e}\0 b".to_owned(),
+        });
+        let problem = Problem::new(
+            Code::Syntax,
+            &source,
+            Span { start: 0, end: 1 },
+            "\u{1b}[2J\n",
+        )
+        .help("\u{9b}m")
+        .label("\r");
+        assert_eq!(
+            problem.to_string(),
+            "x.yaml:1:1: error[W0006]: \\u{1b}[2J\\n (\\u{9b}m)"
+        );
+        let drawn = render(&[problem], false);
+        assert!(
+            !drawn.contains(|c: char| c.is_control() && c != '\n'),
+            "{drawn:?}"
+        );
+        assert!(!drawn.contains('\u{202e}'));
     }
 
     #[test]
