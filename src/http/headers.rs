@@ -44,13 +44,9 @@ const PSEUDONYM: &[u8] = b"weir";
 pub(crate) fn strip_request(headers: &mut HeaderMap) {
     strip_nominated(headers);
     // `Trailer` stays: it is end to end (RFC 9110, 6.6.2) and hyper sends only announced trailers.
-    let trailers = headers.remove(TE).is_some_and(|te| {
-        te.to_str().is_ok_and(|text| {
-            text.split(',')
-                .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
-        })
-    });
+    let trailers = elements(headers, &TE).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
     for name in [
+        TE,
         KEEP_ALIVE,
         PROXY_CONNECTION,
         TRANSFER_ENCODING,
@@ -89,18 +85,23 @@ fn strip_nominated(headers: &mut HeaderMap) {
         headers.remove(CONNECTION);
         return;
     }
-    let nominated: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(','))
-        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+    let nominated: Vec<HeaderName> = elements(headers, &CONNECTION)
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
         .filter(|name| !is_protected(name))
         .collect();
     headers.remove(CONNECTION);
     for name in nominated {
         headers.remove(name);
     }
+}
+
+/// The elements of a list field, over all its lines. As bytes: one byte above ASCII must not hide the rest.
+fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    headers
+        .get_all(name)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
 }
 
 fn is_protected(name: &HeaderName) -> bool {
@@ -268,11 +269,8 @@ pub(crate) fn is_trusted(peer: IpAddr, trusted: &[IpNet]) -> bool {
 
 /// Whether the request has passed proxies of this name too often.
 pub(crate) fn is_loop(headers: &HeaderMap) -> bool {
-    let hops = headers
-        .get_all(VIA)
-        .iter()
-        .flat_map(|line| line.as_bytes().split(|b| *b == b','))
-        .filter(|hop| hop.trim_ascii().ends_with(PSEUDONYM))
+    let hops = elements(headers, &VIA)
+        .filter(|hop| hop.ends_with(PSEUDONYM))
         .count();
     hops > MOST_HOPS
 }
@@ -380,6 +378,17 @@ mod tests {
             names(&headers),
             ["accept", "authorization", "cookie", "te", "trailer"]
         );
+        assert_eq!(headers[TE], "trailers");
+    }
+
+    #[test]
+    fn a_byte_above_ascii_hides_nothing() {
+        let mut headers = map(&[("x-secret", "1"), ("te", "gzip"), ("te", "trailers")]);
+        let hidden = HeaderValue::from_bytes(b"x-secret, \xff").unwrap();
+        headers.insert(CONNECTION, hidden);
+        headers.append(TE, HeaderValue::from_bytes(b"\xff").unwrap());
+        strip_request(&mut headers);
+        assert_eq!(names(&headers), ["te"]);
         assert_eq!(headers[TE], "trailers");
     }
 
