@@ -174,9 +174,15 @@ fn canonical_authority(value: HeaderValue) -> Result<(HeaderValue, usize), Rejec
     let (host_end, port) = if bytes[0] == b'[' {
         let close = memchr::memchr(b']', bytes).ok_or(Reject::BadHost)?;
         let inside = std::str::from_utf8(&bytes[1..close]).map_err(|_| Reject::BadHost)?;
-        inside
-            .parse::<std::net::Ipv6Addr>()
-            .map_err(|_| Reject::BadHost)?;
+        let address: std::net::Ipv6Addr = inside.parse().map_err(|_| Reject::BadHost)?;
+        // One address has many spellings; routes have the one of RFC 5952.
+        let text = address.to_string();
+        if text != inside {
+            let one = [b"[", text.as_bytes(), &bytes[close..]].concat();
+            return canonical_authority(
+                HeaderValue::from_bytes(&one).map_err(|_| Reject::BadHost)?,
+            );
+        }
         (close + 1, &bytes[close + 1..])
     } else {
         let end = memchr::memchr(b':', bytes).unwrap_or(bytes.len());
@@ -279,6 +285,7 @@ mod tests {
             ("/", &["example.com."], "example.com", "/"),
             ("/", &["example.com.:80"], "example.com", "/"),
             ("/", &["[::1]:80"], "[::1]", "/"),
+            ("/", &["[2001:DB8:0::0:1]:80"], "[2001:db8::1]", "/"),
             ("/", &["10.0.0.1:65535"], "10.0.0.1", "/"),
             ("/", &["example.com:"], "example.com", "/"),
             (
