@@ -22,7 +22,7 @@
 //!
 //! From low to high; a module uses lower ones only, and `tests/architecture.rs` keeps it so:
 //! `config`, `telemetry`, `drain`, `proxy_protocol` | `tls` | `route`, `split`, `rollout`, `http` |
-//! `upstream` | `snapshot` | `proxy` | `listener`, `admin` | `app` | `cli`.
+//! `upstream` | `snapshot` | `proxy` | `listener`, `admin` | `app` | `cli` | `fuzz`.
 //!
 //! # Invariants
 //!
@@ -42,6 +42,9 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub mod cli;
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 
 mod app;
 

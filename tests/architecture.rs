@@ -17,6 +17,7 @@ const LEVELS: &[&[&str]] = &[
     &["admin"],
     &["app"],
     &["cli"],
+    &["fuzz"],
 ];
 
 /// Lines that a file may have.

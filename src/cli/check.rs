@@ -21,7 +21,7 @@ pub(super) fn run(options: &CheckOptions) -> Result<ExitCode, Failure> {
     let Some(document) = document else {
         return Ok(ExitCode::from(3));
     };
-    offline::compile(document)?;
+    offline::compile(document).map_err(|error| Failure::uncompiled(&error))?;
     Ok(ExitCode::SUCCESS)
 }
 

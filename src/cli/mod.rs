@@ -11,7 +11,7 @@ mod demo;
 mod documents;
 mod explain;
 mod healthcheck;
-mod offline;
+pub(crate) mod offline;
 mod quick;
 mod run;
 mod show;
@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use self::arguments::{Arguments, Verb};
+use crate::snapshot::compile::CompileError;
 
 /// How a verb failed.
 #[derive(Debug)]
@@ -32,6 +33,12 @@ enum Failure {
     Usage(String),
     /// Exit code 3; the problems, as they are printed.
     Config(String),
+}
+
+impl Failure {
+    fn uncompiled(error: &CompileError) -> Self {
+        Self::Config(format!("weir: {error}\n"))
+    }
 }
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {

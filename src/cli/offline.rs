@@ -2,16 +2,15 @@
 //!
 //! Must not know what the result is looked at for.
 
-use super::Failure;
 use crate::config::Document;
 use crate::config::values::EndpointAddress;
 use crate::snapshot::Snapshot;
-use crate::snapshot::compile::Compiler;
+use crate::snapshot::compile::{CompileError, Compiler};
 use crate::telemetry::recorder::Registry;
 
 /// Compiles a checked document. An endpoint with a name counts as one, at an address that is nobody's:
 /// names are looked up where the proxy runs, which is seldom where its configuration is looked at.
-pub(super) fn compile(mut document: Document) -> Result<Snapshot, Failure> {
+pub(crate) fn compile(mut document: Document) -> Result<Snapshot, CompileError> {
     for endpoint in document
         .backends
         .iter_mut()
@@ -28,7 +27,5 @@ pub(super) fn compile(mut document: Document) -> Result<Snapshot, Failure> {
         earlier: None,
         open_files: false,
     };
-    compiler
-        .compile(document, 0)
-        .map_err(|error| Failure::Config(format!("weir: {error}\n")))
+    compiler.compile(document, 0)
 }

@@ -301,7 +301,7 @@ impl KeySource {
         found.filter(|key| !key.is_empty())
     }
 
-    fn issue(&self, rng: &mut impl rand::Rng) -> Option<String> {
+    pub(crate) fn issue(&self, rng: &mut impl rand::Rng) -> Option<String> {
         match self {
             Self::Cookie(key) if key.issue => {
                 Some(format!("{:016x}{:016x}", rng.next_u64(), rng.next_u64()))

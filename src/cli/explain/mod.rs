@@ -122,6 +122,6 @@ fn world(document: Document) -> Result<World, Failure> {
     };
     Ok(World {
         endpoints: document.backends.iter().map(written).collect(),
-        snapshot: offline::compile(document)?,
+        snapshot: offline::compile(document).map_err(|error| Failure::uncompiled(&error))?,
     })
 }
