@@ -19,7 +19,8 @@ const METHOD_BYTES: usize = 32;
 /// A request's target in canonical form.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
-    /// What `Host` and `:authority` say, as sent on to the backend. Empty in HTTP/1.0 without Host.
+    /// What `Host` and `:authority` say, as sent on to the backend. Empty in HTTP/1.0 without Host, and where Host is
+    /// empty (RFC 9112, 3.2: it is of who has no authority to name).
     pub(crate) authority: HeaderValue,
     /// How many bytes of `authority` are the host.
     host_bytes: usize,
@@ -250,6 +251,13 @@ fn canonical_path(parts: &mut request::Parts, target_bytes: u64) -> Result<(), R
     };
     let target = match changed {
         Some(text) => PathAndQuery::try_from(text).map_err(|_| Reject::BadTarget)?,
+        // Between the host of an absolute URL and its query or fragment `http` has nothing where no slash was
+        // written, and would send that.
+        None if absolute && target.as_str() == "/" => PathAndQuery::from_static("/"),
+        None if absolute && target.as_str().starts_with('?') => {
+            PathAndQuery::try_from(format!("/{}", target.as_str()))
+                .map_err(|_| Reject::BadTarget)?
+        }
         None if absolute => target.clone(),
         None => return Ok(()),
     };
@@ -266,6 +274,10 @@ mod tests {
     fn check(request: Request<()>) -> Result<(String, String), Reject> {
         let (mut parts, ()) = request.into_parts();
         let target = canonical(&mut parts, 16_384, 128)?;
+        // Not as it is displayed: HTTP/2 sends what is there.
+        let sent = parts.uri.path_and_query().map(PathAndQuery::as_str);
+        assert_eq!(sent.map(str::len), Some(parts.uri.to_string().len()));
+        assert!(parts.uri.path().starts_with(['/', '*']));
         Ok((target.host().to_owned(), parts.uri.to_string()))
     }
 
@@ -288,6 +300,7 @@ mod tests {
             ("/", &["[2001:DB8:0::0:1]:80"], "[2001:db8::1]", "/"),
             ("/", &["10.0.0.1:65535"], "10.0.0.1", "/"),
             ("/", &["example.com:"], "example.com", "/"),
+            ("/", &[""], "", "/"),
             (
                 "http://one.example/x/../y?q",
                 &["two.example"],
@@ -295,6 +308,8 @@ mod tests {
                 "/y?q",
             ),
             ("http://one.example", &["two.example"], "one.example", "/"),
+            ("http://one.example#f", &["a"], "one.example", "/"),
+            ("http://one.example?q#f", &["a"], "one.example", "/?q"),
         ] {
             assert_eq!(
                 check(get(target, hosts)),
