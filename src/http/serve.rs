@@ -252,7 +252,7 @@ where
     let http2 = match &stream {
         // What is not spoken was not offered. Without ALPN it is HTTP/1.1 (RFC 9113, 3.2) where
         // that is spoken.
-        Stream::Tls(_) => stream.alpn().map_or(!options.http1, |name| name == b"h2"),
+        Stream::Tls(..) => stream.alpn().map_or(!options.http1, |name| name == b"h2"),
         Stream::Plain(tcp) => match first_bytes(tcp, options, control).await {
             Ok(Some(http2)) => http2,
             Ok(None) => return Ended::Closed,

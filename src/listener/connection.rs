@@ -88,5 +88,5 @@ async fn secure(
     let choose = |name: Option<&str>| port.tls_for(name).map(Arc::clone);
     let accepted = tls::accept(stream, first, choose).await?;
     let session = Session::new(accepted.listener, accepted.identity);
-    Ok((Stream::Tls(accepted.stream), Some(session)))
+    Ok((Stream::Tls(accepted.stream, None), Some(session)))
 }

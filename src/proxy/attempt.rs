@@ -126,7 +126,10 @@ async fn exchange(
             _ => None,
         };
         let Some(again) = again else {
-            return Err(ProxyError::Upstream(error));
+            return Err(match lease.fault() {
+                Some(fault) => ConnectError::tls(endpoint.address(), fault).into(),
+                None => ProxyError::Upstream(error),
+            });
         };
         backend.metrics().retried(RetryReason::StaleConnection);
         request = again;

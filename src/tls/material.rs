@@ -7,10 +7,12 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, RootCertStore};
+use webpki::BorrowedCertRevocationList;
+use x509_parser::x509::X509Version;
 
 use super::certificate::Certificate;
 
@@ -79,6 +81,17 @@ fn wrong(file: &Path, why: impl Into<String>) -> MaterialError {
     }
 }
 
+/// Says nothing of the content.
+fn not_pem(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => {
+            "is not PEM: it breaks off before an END line".to_owned()
+        }
+        pem::Error::IllegalSectionStart { .. } => "is not PEM: a BEGIN line is broken".to_owned(),
+        other => format!("is not PEM: {other}"),
+    }
+}
+
 fn hash(bytes: &[u8], into: &mut DefaultHasher) {
     bytes.hash(into);
 }
@@ -104,10 +117,8 @@ pub(crate) fn pair(files: &PairFiles) -> Result<Hashed<Pair>, MaterialError> {
                 key_file,
                 "the private key is encrypted; store it without a passphrase",
             ),
-            rustls::pki_types::pem::Error::NoItemsFound => {
-                wrong(key_file, "has no private key in PEM form")
-            }
-            other => wrong(key_file, format!("the private key cannot be read: {other}")),
+            pem::Error::NoItemsFound => wrong(key_file, "has no private key in PEM form"),
+            other => wrong(key_file, format!("the private key {}", not_pem(&other))),
         }
     })?;
     let leaf = Certificate::read(&chain[0])
@@ -133,7 +144,7 @@ pub(crate) fn pair(files: &PairFiles) -> Result<Hashed<Pair>, MaterialError> {
 /// Never empty.
 fn certificates(file: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, MaterialError> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
-    let chain = chain.map_err(|error| wrong(file, format!("is not PEM: {error}")))?;
+    let chain = chain.map_err(|error| wrong(file, not_pem(&error)))?;
     if chain.is_empty() {
         return Err(wrong(file, "has no certificate in PEM form"));
     }
@@ -178,7 +189,8 @@ pub(crate) fn system_authorities() -> Arc<RootCertStore> {
 /// Reads lists of revoked certificates.
 ///
 /// # Errors
-/// When there is none in a file, or one that cannot be read.
+/// When there is none in a file, or one that cannot be read, or not be used: a list without version 2
+/// and a time of the next says too little (RFC 5280, 5.1.2).
 pub(crate) fn revocations(files: &[PathBuf]) -> Result<Hashed<Revocations>, MaterialError> {
     let mut hasher = DefaultHasher::new();
     let mut lists = Vec::new();
@@ -188,7 +200,7 @@ pub(crate) fn revocations(files: &[PathBuf]) -> Result<Hashed<Revocations>, Mate
         hash(&bytes, &mut hasher);
         let found: Result<Vec<_>, _> =
             CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
-        let found = found.map_err(|error| wrong(file, format!("is not PEM: {error}")))?;
+        let found = found.map_err(|error| wrong(file, not_pem(&error)))?;
         if found.is_empty() {
             return Err(wrong(
                 file,
@@ -198,6 +210,14 @@ pub(crate) fn revocations(files: &[PathBuf]) -> Result<Hashed<Revocations>, Mate
         for list in found {
             let (_, parsed) = x509_parser::parse_x509_crl(&list)
                 .map_err(|_| wrong(file, "a list in it cannot be read"))?;
+            if parsed.version() != Some(X509Version::V2) {
+                let why = "a list in it is of version 1, which cannot be used; make it of version 2 \
+                           (openssl: crl_extensions with a crlNumber)";
+                return Err(wrong(file, why));
+            }
+            // The same look that handshakes take, so that no later one can fail for it.
+            BorrowedCertRevocationList::from_der(&list)
+                .map_err(|why| wrong(file, format!("a list in it cannot be used: {why}")))?;
             let ends = parsed.next_update().map(|time| time.timestamp());
             next_update = match (next_update, ends) {
                 (Some(a), Some(b)) => Some(a.min(b)),

@@ -11,7 +11,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
-use rustls::server::{Acceptor, ClientHello, ResolvesServerCert};
+use rustls::server::{
+    Acceptor, ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert,
+};
 use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -63,6 +65,8 @@ pub(crate) struct Terminator {
 #[derive(Debug)]
 struct Loaded {
     config: Arc<ServerConfig>,
+    /// The same without sessions that are taken up again, which asks no list of revoked certificates.
+    forgetful: Arc<ServerConfig>,
     pairs: Vec<Part<Pair>>,
     authorities: Option<Part<Authorities>>,
     revocations: Option<Part<Revocations>>,
@@ -102,12 +106,12 @@ impl Terminator {
             revocations.as_ref(),
         )?;
         Ok(Arc::new(Self {
-            loaded: ArcSwap::from_pointee(Loaded {
-                config: Arc::new(config),
+            loaded: ArcSwap::from_pointee(Loaded::new(
+                Arc::new(config),
                 pairs,
                 authorities,
                 revocations,
-            }),
+            )),
             handshakes: Semaphore::new(settings.max_handshakes as usize),
             metrics: HandshakeMetrics::new(registry, &settings.listener),
             renewal: Mutex::default(),
@@ -185,16 +189,65 @@ impl Terminator {
                 }
             }
         };
-        self.loaded.store(Arc::new(Loaded {
+        self.loaded.store(Arc::new(Loaded::new(
             config,
             pairs,
             authorities,
             revocations,
-        }));
+        )));
     }
 
     fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.loaded.load().config)
+        let loaded = self.loaded.load();
+        let lists = loaded.revocations.as_ref().map(|part| part.value());
+        let ended = lists.is_some_and(|lists| lists.next_update.is_some_and(|end| end < now()));
+        Arc::clone(if ended {
+            &loaded.forgetful
+        } else {
+            &loaded.config
+        })
+    }
+}
+
+impl Loaded {
+    fn new(
+        config: Arc<ServerConfig>,
+        pairs: Vec<Part<Pair>>,
+        authorities: Option<Part<Authorities>>,
+        revocations: Option<Part<Revocations>>,
+    ) -> Self {
+        let mut forgetful = ServerConfig::clone(&config);
+        forgetful.session_storage = Arc::new(NoServerSessionStorage {});
+        forgetful.ticketer = Arc::new(NoTickets);
+        Self {
+            config,
+            forgetful: Arc::new(forgetful),
+            pairs,
+            authorities,
+            revocations,
+        }
+    }
+}
+
+/// Gives none out and takes none.
+#[derive(Debug)]
+struct NoTickets;
+
+impl ProducesTickets for NoTickets {
+    fn enabled(&self) -> bool {
+        false
+    }
+
+    fn lifetime(&self) -> u32 {
+        0
+    }
+
+    fn encrypt(&self, _: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn decrypt(&self, _: &[u8]) -> Option<Vec<u8>> {
+        None
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! Must not know what is sent over it.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read as _};
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -14,8 +15,61 @@ use tokio_rustls::TlsStream;
 #[derive(Debug)]
 pub(crate) enum Stream {
     Plain(TcpStream),
-    /// Boxed: the state of TLS is a kilobyte, and most connections of a sidecar have none.
-    Tls(Box<TlsStream<TcpStream>>),
+    /// Boxed: the state of TLS is a kilobyte, and most connections of a sidecar have none. With a
+    /// place to note what breaks TLS later on.
+    Tls(Box<TlsStream<TcpStream>>, Option<Fault>),
+}
+
+/// What broke TLS after the handshake, once it has happened. In TLS 1.3 the other side says only
+/// then that it does not accept our certificate (RFC 8446, 4.4.2.4), and HTTP does not pass it on.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Fault(Arc<OnceLock<rustls::Error>>);
+
+impl Fault {
+    pub(crate) fn get(&self) -> Option<&rustls::Error> {
+        self.0.get()
+    }
+
+    fn note(&self, error: &io::Error) {
+        let broken = error.get_ref().and_then(|it| it.downcast_ref());
+        if let Some(broken) = broken {
+            self.0.get_or_init(|| rustls::Error::clone(broken));
+        }
+    }
+
+    /// Looks for an alert in what came before the other side reset the connection: HTTP that fails
+    /// to write does not read on. The runtime may not know yet that there is something to read, so
+    /// the socket, which never blocks, is asked itself.
+    fn last_words(&self, stream: &mut TlsStream<TcpStream>) {
+        let TlsStream::Client(stream) = stream else {
+            return;
+        };
+        let (tcp, session) = stream.get_mut();
+        let socket = socket2::SockRef::from(&*tcp);
+        let mut bytes = [0; 512];
+        while let Ok(count @ 1..) = (&*socket).read(&mut bytes) {
+            let mut unread = bytes.get(..count).unwrap_or_default();
+            if session.read_tls(&mut unread).is_err() {
+                break;
+            }
+            if let Err(broken) = session.process_new_packets() {
+                self.0.get_or_init(|| broken);
+                break;
+            }
+        }
+    }
+}
+
+/// Where writing has failed, the other side may have said why.
+fn heard<T>(
+    written: Poll<io::Result<T>>,
+    stream: &mut TlsStream<TcpStream>,
+    fault: Option<&Fault>,
+) -> Poll<io::Result<T>> {
+    if let (Poll::Ready(Err(_)), Some(fault)) = (&written, fault) {
+        fault.last_words(stream);
+    }
+    written
 }
 
 impl Stream {
@@ -23,7 +77,15 @@ impl Stream {
     pub(crate) fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
+            Self::Tls(stream, _) => stream.get_ref().0,
+        }
+    }
+
+    /// Where it is noted that TLS broke.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(_, fault) => fault.clone(),
         }
     }
 
@@ -31,7 +93,7 @@ impl Stream {
     pub(crate) fn alpn(&self) -> Option<&[u8]> {
         match self {
             Self::Plain(_) => None,
-            Self::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+            Self::Tls(stream, _) => stream.get_ref().1.alpn_protocol(),
         }
     }
 }
@@ -44,7 +106,13 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream, fault) => {
+                let read = Pin::new(stream).poll_read(cx, buf);
+                if let (Poll::Ready(Err(error)), Some(fault)) = (&read, fault) {
+                    fault.note(error);
+                }
+                read
+            }
         }
     }
 }
@@ -57,21 +125,27 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream, fault) => {
+                let written = Pin::new(&mut *stream).poll_write(cx, buf);
+                heard(written, stream, fault.as_ref())
+            }
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream, fault) => {
+                let written = Pin::new(&mut *stream).poll_flush(cx);
+                heard(written, stream, fault.as_ref())
+            }
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream, _) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 
@@ -82,14 +156,17 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(stream, fault) => {
+                let written = Pin::new(&mut *stream).poll_write_vectored(cx, bufs);
+                heard(written, stream, fault.as_ref())
+            }
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Tls(stream, _) => stream.is_write_vectored(),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use crate::tls::client::Originator;
-use crate::tls::stream::Stream;
+use crate::tls::stream::{Fault, Stream};
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +47,23 @@ pub(crate) enum ConnectError {
     Limit { limit: u32 },
 }
 
+impl ConnectError {
+    /// TLS with the endpoint failed, in the handshake or after it.
+    pub(crate) fn tls(
+        address: SocketAddr,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        let source = io::Error::other(source);
+        Self::Tls { address, source }.told()
+    }
+
+    /// Logs it. The client learns no more than the reason; operators need to know what to repair.
+    pub(crate) fn told(self) -> Self {
+        tracing::info!("{self}");
+        self
+    }
+}
+
 /// Connects. A zero `limit` means no deadline but the kernel's. With `http1`, nothing else is offered.
 pub(crate) async fn connect(
     address: SocketAddr,
@@ -68,8 +85,8 @@ pub(crate) async fn connect(
         };
         let stream = tls.connect(stream, address, http1).await;
         stream
-            .map(|stream| Stream::Tls(Box::new(stream)))
-            .map_err(|source| ConnectError::Tls { address, source })
+            .map(|stream| Stream::Tls(Box::new(stream), Some(Fault::default())))
+            .map_err(|source| ConnectError::tls(address, source))
     };
     if limit.is_zero() {
         return attempt.await;

@@ -23,7 +23,7 @@ use super::endpoint::{Endpoint, EndpointId};
 use crate::http::body::RequestBody;
 use crate::http::serve::LocalExecutor;
 use crate::telemetry::backend::BackendMetrics;
-use crate::tls::stream::Stream;
+use crate::tls::stream::{Fault, Stream};
 
 /// A connection kept for longer than this may just be closed by its endpoint. A request that must
 /// not be sent twice goes on a younger or a new one.
@@ -63,13 +63,14 @@ pub(crate) struct Wanted {
 
 /// A connection that was just made, as the endpoint chose it.
 enum Opened {
-    Http1(http1::SendRequest<RequestBody>),
+    Http1(http1::SendRequest<RequestBody>, Option<Fault>),
     Http2(SharedHttp2),
 }
 
 #[derive(Debug)]
 struct IdleHttp1 {
     sender: http1::SendRequest<RequestBody>,
+    fault: Option<Fault>,
     born: Instant,
     since: Instant,
 }
@@ -77,6 +78,7 @@ struct IdleHttp1 {
 #[derive(Debug, Clone)]
 struct SharedHttp2 {
     sender: http2::SendRequest<RequestBody>,
+    fault: Option<Fault>,
     born: Instant,
     /// Streams in flight, and since when there is none.
     streams: Rc<RefCell<(usize, Instant)>>,
@@ -90,6 +92,7 @@ pub(crate) struct Lease {
     pub(crate) sender: Sender,
     /// Whether the connection has served requests before.
     pub(crate) reused: bool,
+    fault: Option<Fault>,
     born: Instant,
     pool: Rc<Pool>,
 }
@@ -120,6 +123,11 @@ impl Drop for StreamGuard {
 }
 
 impl Lease {
+    /// What broke TLS, where that is why an exchange failed.
+    pub(crate) fn fault(&self) -> Option<rustls::Error> {
+        self.fault.as_ref()?.get().cloned()
+    }
+
     /// Gives the connection back after a response that ended in order. Without this call the
     /// connection is closed (HTTP/1) or loses just the stream (HTTP/2).
     pub(crate) fn release(self, now: Instant) {
@@ -133,6 +141,7 @@ impl Lease {
         if !sender.is_closed() && !aged && idle.len() < settings.max_idle {
             idle.push(IdleHttp1 {
                 sender,
+                fault: self.fault,
                 born: self.born,
                 since: now,
             });
@@ -249,6 +258,7 @@ impl Pool {
                 return Some(Lease {
                     sender: Sender::Http1(idle.sender),
                     reused: true,
+                    fault: idle.fault,
                     born: idle.born,
                     pool: Rc::clone(self),
                 });
@@ -271,26 +281,30 @@ impl Pool {
         let http2 = match protocol {
             Protocol::Http1 => false,
             // Not by prior knowledge where there is ALPN to agree (RFC 9113, 3.2).
-            Protocol::H2c if !agreed => return Err(ConnectError::NoHttp2 { address }),
+            Protocol::H2c if !agreed => return Err(ConnectError::NoHttp2 { address }.told()),
             Protocol::H2c => true,
             Protocol::Auto => agreed,
         };
         self.chose_http1
             .set(protocol == Protocol::Auto && !tunnel && !http2);
         let failed = |source| ConnectError::Handshake { address, source };
+        let fault = stream.fault();
         if http2 {
-            open_http2(stream, permit).await.map(Opened::Http2)
+            let opened = open_http2(stream, permit).await;
+            opened.map(|shared| Opened::Http2(SharedHttp2 { fault, ..shared }))
         } else {
-            open_http1(stream, permit).await.map(Opened::Http1)
+            let opened = open_http1(stream, permit).await;
+            opened.map(|sender| Opened::Http1(sender, fault))
         }
         .map_err(failed)
     }
 
     fn lease_of(self: Rc<Self>, opened: Opened) -> Lease {
         match opened {
-            Opened::Http1(sender) => Lease {
+            Opened::Http1(sender, fault) => Lease {
                 sender: Sender::Http1(sender),
                 reused: false,
+                fault,
                 born: Instant::now(),
                 pool: self,
             },
@@ -356,6 +370,7 @@ impl Pool {
                 _guard: guard,
             }),
             reused,
+            fault: shared.fault,
             born: shared.born,
             pool,
         }
@@ -401,6 +416,7 @@ async fn open_http2(stream: Stream, permit: Permit) -> hyper::Result<SharedHttp2
     let now = Instant::now();
     Ok(SharedHttp2 {
         sender,
+        fault: None,
         born: now,
         streams: Rc::new(RefCell::new((0, now))),
         most_streams,
