@@ -357,7 +357,7 @@ fn http2_with_prior_knowledge_follows_a_header() {
         tokio::io::AsyncWriteExt::write_all(&mut stream, &header)
             .await
             .unwrap();
-        let mut sender = http2::over(stream).await;
+        let mut sender = http2::begin(stream).await;
         let request = http::Request::get("http://a.example/").body(http2::empty());
         http2::ask(&mut sender, request.unwrap()).await.unwrap()
     });

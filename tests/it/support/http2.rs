@@ -74,11 +74,13 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
 
 /// A connection with prior knowledge, driven by the runtime of the caller.
 pub(crate) async fn connect(address: SocketAddr) -> SendRequest<Body> {
-    over(tokio::net::TcpStream::connect(address).await.unwrap()).await
+    begin(tokio::net::TcpStream::connect(address).await.unwrap()).await
 }
 
-/// See [`connect`].
-pub(crate) async fn over(stream: tokio::net::TcpStream) -> SendRequest<Body> {
+/// Speaks HTTP/2 over a connection that stands.
+pub(crate) async fn begin(
+    stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+) -> SendRequest<Body> {
     let (sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await
@@ -149,7 +151,11 @@ where
     }
 }
 
-async fn echo(name: &'static str, request: Request<Incoming>) -> hyper::Result<Response<Body>> {
+/// Answers with what came, whatever version of HTTP it came by.
+pub(crate) async fn echo(
+    name: &'static str,
+    request: Request<Incoming>,
+) -> hyper::Result<Response<Body>> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await?;
     let seen_trailers = format!("{:?}", body.trailers().map(|t| t.get("x-sum")));

@@ -151,6 +151,11 @@ impl Authority {
         (params, KeyPair::generate().unwrap())
     }
 
+    /// Its private key, as PEM.
+    pub(crate) fn key(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
     pub(crate) fn issue(&self, leaf: &Leaf) -> Pair {
         let key = if leaf.rsa {
             KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap()
@@ -210,6 +215,12 @@ impl Pair {
             chain.map(Result::unwrap).collect(),
             PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap(),
         )
+    }
+
+    /// SHA-256 of the certificate, as `weir certificates` shows it.
+    pub(crate) fn fingerprint(&self) -> String {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &self.der().0[0]);
+        digest.as_ref().iter().map(|b| format!("{b:02x}")).collect()
     }
 }
 

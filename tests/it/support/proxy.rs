@@ -185,7 +185,10 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("the program log:\n{}", self.program_log());
+            let log = self.program_log();
+            let lines: Vec<_> = log.lines().collect();
+            let newest = lines.len().saturating_sub(20);
+            eprintln!("the program log's end:\n{}", lines[newest..].join("\n"));
         }
         // It has ended already when the test went well.
         drop(self.child.kill());

@@ -1,17 +1,22 @@
-//! TLS on the other side of the proxy, by rustls: a client that sends bytes.
+//! TLS on the other side of the proxy, by rustls: a client that sends bytes, and a backend.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
+    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, ServerConfig, StreamOwned,
+    SupportedProtocolVersion,
 };
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::client::{Client, dial};
+use super::http2;
 use super::pki::Pair;
 
 /// A connection that has shaken hands.
@@ -75,4 +80,137 @@ pub(crate) fn shake(
         session.complete_io(&mut tcp)?;
     }
     Ok(Client::over(StreamOwned::new(session, tcp)))
+}
+
+/// A connection for HTTP/2, driven by the runtime of the caller.
+pub(crate) async fn connect_http2(
+    address: SocketAddr,
+    name: &str,
+    mut config: ClientConfig,
+) -> hyper::client::conn::http2::SendRequest<http2::Body> {
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let tcp = tokio::net::TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let stream = TlsConnector::from(Arc::new(config)).connect(name, tcp);
+    http2::begin(stream.await.unwrap()).await
+}
+
+/// The configuration of a server that shows `pair`, and asks for certificates of `ca` where given.
+pub(crate) fn server(pair: &Pair, ca: Option<&str>, alpn: &[&str]) -> ServerConfig {
+    server_with(pair, ca, alpn, rustls::ALL_VERSIONS)
+}
+
+/// See [`server`].
+pub(crate) fn server_with(
+    pair: &Pair,
+    ca: Option<&str>,
+    alpn: &[&str],
+    versions: &[&'static SupportedProtocolVersion],
+) -> ServerConfig {
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(versions)
+        .unwrap();
+    let builder = match ca {
+        Some(ca) => builder.with_client_cert_verifier(
+            WebPkiClientVerifier::builder_with_provider(roots(ca), provider())
+                .build()
+                .unwrap(),
+        ),
+        None => builder.with_no_client_auth(),
+    };
+    let (chain, key) = pair.der();
+    let mut config = builder.with_single_cert(chain, key).unwrap();
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    config
+}
+
+/// What a backend saw of a handshake that went well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shaken {
+    /// The name that was asked for.
+    pub(crate) name: Option<String>,
+    pub(crate) alpn: Option<String>,
+    pub(crate) resumed: bool,
+    /// Whether the other side showed a certificate.
+    pub(crate) certificate: bool,
+}
+
+/// A backend that speaks TLS. Its thread ends with the test's process.
+pub(crate) struct Backend {
+    pub(crate) address: SocketAddr,
+    handshakes: Arc<Mutex<Vec<Shaken>>>,
+}
+
+impl Backend {
+    /// The handshakes that went well, in order.
+    pub(crate) fn handshakes(&self) -> Vec<Shaken> {
+        self.handshakes.lock().unwrap().clone()
+    }
+}
+
+/// Answers with the request that it saw, by the version of HTTP that was agreed on.
+pub(crate) fn backend(name: &'static str, config: ServerConfig) -> Backend {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    let handshakes = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&handshakes);
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            loop {
+                let (tcp, _) = listener.accept().await.unwrap();
+                let (acceptor, seen) = (acceptor.clone(), Arc::clone(&seen));
+                tokio::spawn(async move {
+                    match acceptor.accept(tcp).into_fallible().await {
+                        Ok(stream) => serve(name, stream, &seen).await,
+                        // Closing over unread bytes would reset the connection, and the alert with it.
+                        Err((_, mut tcp)) => {
+                            drop(tokio::io::copy(&mut tcp, &mut tokio::io::sink()).await);
+                        }
+                    }
+                });
+            }
+        });
+    });
+    Backend {
+        address,
+        handshakes,
+    }
+}
+
+async fn serve(
+    name: &'static str,
+    stream: tokio_rustls::server::TlsStream<tokio::net::TcpStream>,
+    seen: &Mutex<Vec<Shaken>>,
+) {
+    let session = stream.get_ref().1;
+    let alpn = session.alpn_protocol().map(<[u8]>::to_vec);
+    let alpn = alpn.map(|name| String::from_utf8(name).unwrap());
+    seen.lock().unwrap().push(Shaken {
+        name: session.server_name().map(str::to_owned),
+        alpn: alpn.clone(),
+        resumed: session.handshake_kind() == Some(HandshakeKind::Resumed),
+        certificate: session.peer_certificates().is_some(),
+    });
+    let service = hyper::service::service_fn(move |request| http2::echo(name, request));
+    // How the other side ends is its own matter.
+    if alpn.as_deref() == Some("h2") {
+        drop(
+            hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(stream), service)
+                .await,
+        );
+    } else {
+        drop(
+            hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await,
+        );
+    }
 }

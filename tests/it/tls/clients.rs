@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use rcgen::DnType::{CommonName, OrganizationName};
 use rustls::version::{TLS12, TLS13};
 
-use super::{Pki, curl, handshakes, refused, run};
+use super::{Pki, curl, handshakes, logged, refused, run};
 use crate::support::backend::{Backend, echo};
 use crate::support::pki::{Authority, DAY, Leaf, Pair};
 use crate::support::proxy::Proxy;
@@ -211,11 +211,8 @@ fn only_the_allowed_identities_are_let_in() {
         })
         .collect();
     check(&pki, &proxy, &backend, &refusals);
-    let log = proxy.program_log();
-    assert!(
-        log.contains("spiffe://shop.example/ns/blue/sa/backend"),
-        "who was refused: {log}"
-    );
+    // Who was refused.
+    logged(&proxy, "spiffe://shop.example/ns/blue/sa/backend");
     proxy.stop();
 }
 

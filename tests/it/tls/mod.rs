@@ -1,8 +1,13 @@
 //! TLS and mTLS: handshakes, who is let in, what is renewed, and the way to the backends.
 
+mod backends;
 mod clients;
+mod directed;
+mod envoy;
 mod handshakes;
 mod hostile;
+mod rotation;
+mod scan;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -86,6 +91,13 @@ fn refused(proxy: &Proxy, result: &str, count: u32, why: &str) {
             .lines()
             .any(|line| line.contains(&format!("no handshake: {result}")) && line.contains(why))
             .then_some(())
+    });
+}
+
+/// The log says it, now or soon: it is written by a thread of its own.
+fn logged(proxy: &Proxy, text: &str) {
+    eventually(&format!("{text} in the log"), || {
+        proxy.program_log().contains(text).then_some(())
     });
 }
 
