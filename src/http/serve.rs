@@ -10,6 +10,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use hyper::rt::{Executor, Read, ReadBufCursor, Write};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
 use super::body::ResponseBody;
@@ -262,6 +264,7 @@ where
     let io = Watched {
         inner: TokioIo::new(stream),
         signals: Arc::clone(&control.signals),
+        resets: options.half_close && !http2,
     };
     if http2 {
         let stall = Rc::clone(&control.stall);
@@ -396,6 +399,26 @@ const UNREAD_BYTES: usize = 256 * 1024;
 struct Watched {
     inner: TokioIo<Stream>,
     signals: Arc<Signals>,
+    /// Resets are looked for while nothing is read: hyper does not read behind a request when clients
+    /// may half-close.
+    resets: bool,
+}
+
+impl Watched {
+    /// Whether the client has reset the connection. Costs a call to the kernel only when something has
+    /// come since the last read; behind unread bytes or a half-close nothing can be seen.
+    fn poll_reset(&self, cx: &mut Context<'_>) -> io::Result<()> {
+        let mut byte = [MaybeUninit::uninit()];
+        match self
+            .inner
+            .inner()
+            .tcp()
+            .poll_peek(cx, &mut ReadBuf::uninit(&mut byte))
+        {
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(_)) | Poll::Pending => Ok(()),
+        }
+    }
 }
 
 impl Read for Watched {
@@ -423,6 +446,9 @@ impl Write for Watched {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.resets {
+            self.poll_reset(cx)?;
+        }
         let polled = Pin::new(&mut self.inner).poll_flush(cx);
         self.signals.wrote(polled)
     }

@@ -2,20 +2,73 @@
 
 use std::io::{Read, Write};
 
-use crate::support::backend::{echo, scripted};
+use crate::support::backend::{Backend, echo, scripted};
 use crate::support::client::{Client, get};
+use crate::support::eventually;
 use crate::support::proxy::{Proxy, all_to, config, with_listener};
 
 const ALL: &str = "  - { name: r, rules: [{ name: all, backendRefs: [{ name: v1 }] }] }\n";
 
+/// Takes the request and answers only when its connection ends.
+fn never() -> Backend {
+    scripted(|_, stream| {
+        drop(stream.read(&mut [0]));
+        false
+    })
+}
+
+/// What is recorded when the client has gone, long before any deadline.
+fn left(proxy: &Proxy) {
+    eventually("client_closed", || {
+        (proxy.metric("weir_errors_total", &["reason=\"client_closed\""]) > 0.5).then_some(())
+    });
+    eventually("the end of the attempt", || {
+        (proxy.metric("weir_upstream_connections", &["backend=\"v1\""]) < 0.5).then_some(())
+    });
+}
+
 #[test]
-fn a_half_closed_client_gets_its_answer() {
+fn a_client_that_leaves_ends_its_request() {
+    let backend = never();
+    for (half_close, reset) in [("false", false), ("false", true), ("true", true)] {
+        let proxy = Proxy::start(&with_listener(
+            &all_to(backend.address),
+            &format!("halfClose: {half_close}"),
+        ));
+        let before = backend.requests();
+        let mut client = Client::connect(proxy.addr("web"));
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        eventually("the request", || {
+            (backend.requests() > before).then_some(())
+        });
+        if reset {
+            client.reset();
+        } else {
+            drop(client);
+        }
+        left(&proxy);
+        proxy.stop();
+    }
+}
+
+#[test]
+fn a_half_closed_client_gets_its_answer_where_that_is_allowed() {
     let backend = echo("v1");
-    let proxy = Proxy::start(&config(ALL, &[("v1", backend.address)]));
-    let mut client = Client::connect(proxy.addr("web"));
-    client.send("GET /half HTTP/1.1\r\nHost: a\r\n\r\n");
-    client.finish();
-    assert_eq!(client.receive(false).unwrap().status, 200);
+    let proxy = Proxy::start(&with_listener(&all_to(backend.address), "halfClose: true"));
+    let web = proxy.addr("web");
+    for request in [
+        "GET /half HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST /half HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
+        "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /half HTTP/1.1\r\nHost: a\r\n\r\n",
+    ] {
+        let mut client = Client::connect(web);
+        client.send(request);
+        client.finish();
+        for _ in 0..request.matches(" HTTP/1.1").count() {
+            assert_eq!(client.receive(false).unwrap().status, 200);
+        }
+        assert!(client.is_closed());
+    }
     proxy.stop();
 }
 

@@ -6,7 +6,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::tls::ListenerTls;
-use super::yes;
 use crate::config::values::{Address, ByteSize, Cidr, Duration, HostPattern, Name};
 
 /// An address and port that accepts connections. Listeners may share an address when their
@@ -45,8 +44,9 @@ pub struct Listener {
     /// Bounds on how long a client may take.
     #[serde(default)]
     pub timeouts: ListenerTimeouts,
-    /// Whether a client that has closed its sending side still gets its answer.
-    #[serde(default = "yes")]
+    /// Whether a client that has closed its sending side still gets its answer. It cannot be told from
+    /// one that has gone altogether, whose request then goes on at the endpoint for nobody.
+    #[serde(default)]
     pub half_close: bool,
 }
 
