@@ -12,7 +12,7 @@ use http::{HeaderValue, Method, Request, Response, Uri, Version, request};
 use hyper::body::Incoming;
 
 use super::context::Worker;
-use super::error::ProxyError;
+use super::error::{ProxyError, is_invalid};
 use crate::http::body::{RequestBody, RequestProgress};
 use crate::http::framing;
 use crate::telemetry::backend::{AttemptOutcome, RetryReason};
@@ -106,6 +106,7 @@ async fn exchange(
         let (error, unsent) = match send(&mut lease, request).await {
             Ok(mut response) => {
                 framing::settle(response.headers_mut()).map_err(ProxyError::Answer)?;
+                lease.answered(response.headers());
                 return Ok(Answered {
                     response,
                     lease,
@@ -120,9 +121,13 @@ async fn exchange(
         }
         // RFC 9110, 9.2.2: again only if it was never sent, or may be sent twice; and only if a kept
         // connection is to blame. An answer that cannot be parsed is an answer.
-        let again = match (lease.reused && sent == 1, unsent) {
+        let stale = lease.reused && sent == 1;
+        if stale && !is_invalid(&error) {
+            lease.stale();
+        }
+        let again = match (stale, unsent) {
             (true, Some(unsent)) => Some(unsent),
-            (true, None) if !error.is_parse() => copy,
+            (true, None) if !is_invalid(&error) => copy,
             _ => None,
         };
         let Some(again) = again else {
@@ -141,7 +146,10 @@ async fn send(
     request: Request<RequestBody>,
 ) -> Result<Response<Incoming>, (hyper::Error, Option<Request<RequestBody>>)> {
     let result = match &mut lease.sender {
-        Sender::Http1(sender) => sender.try_send_request(request).await,
+        Sender::Http1(sender, bound) => {
+            bound.set();
+            sender.try_send_request(request).await
+        }
         Sender::Http2(stream) => stream.sender.try_send_request(request).await,
     };
     result.map_err(|mut failed| {
@@ -175,7 +183,7 @@ fn encode(
     authority: &HeaderValue,
 ) -> Result<(), ProxyError> {
     match sender {
-        Sender::Http1(_) => {
+        Sender::Http1(..) => {
             *request.version_mut() = Version::HTTP_11;
             // What was encoded for HTTP/2 before has an authority in its target.
             if request.uri().authority().is_some() {

@@ -116,7 +116,7 @@ impl ProxyError {
             Self::Connect(ConnectError::Timeout { .. }) => {
                 (StatusCode::SERVICE_UNAVAILABLE, Reason::ConnectTimeout)
             }
-            Self::Upstream(error) if error.is_parse() => {
+            Self::Upstream(error) if is_invalid(error) => {
                 (StatusCode::BAD_GATEWAY, Reason::UpstreamInvalid)
             }
             Self::Answer(_) => (StatusCode::BAD_GATEWAY, Reason::UpstreamInvalid),
@@ -136,6 +136,15 @@ impl ProxyError {
             Self::Rejected(_) | Self::BodyTooLarge | Self::BodyLength | Self::Body(_)
         )
     }
+}
+
+/// Whether what came is no HTTP/1, or more than the head of an answer may have.
+pub(crate) fn is_invalid(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error);
+    error.is_parse()
+        || source
+            .and_then(|source| source.downcast_ref::<std::io::Error>())
+            .is_some_and(|error| error.kind() == std::io::ErrorKind::InvalidData)
 }
 
 fn rejected(reject: Reject) -> (StatusCode, Reason) {

@@ -4,6 +4,7 @@
 
 pub(crate) mod backend;
 pub(crate) mod balance;
+pub(crate) mod bound;
 pub(crate) mod budget;
 pub(crate) mod connect;
 pub(crate) mod endpoint;

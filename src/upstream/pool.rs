@@ -13,20 +13,23 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use http::{HeaderMap, HeaderValue};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::sync::Notify;
 
 use super::backend::{Backend, PoolSettings, Protocol};
+use super::bound::{AnswerBound, Bounded};
 use super::connect::{ConnectError, connect};
 use super::endpoint::{Endpoint, EndpointId};
 use crate::http::body::RequestBody;
+use crate::http::headers::KEEP_ALIVE;
 use crate::http::serve::LocalExecutor;
 use crate::telemetry::backend::BackendMetrics;
 use crate::tls::stream::{Fault, Stream};
 
-/// A connection kept for longer than this may just be closed by its endpoint. A request that must
-/// not be sent twice goes on a younger or a new one.
+/// A request that must not be sent twice does not go on a connection that has been kept for longer, as
+/// its endpoint may just be closing it. See [`Pool::patience`].
 const FRESH: Duration = Duration::from_secs(1);
 
 /// Most bytes of an answer's head.
@@ -44,6 +47,8 @@ struct Pool {
     endpoint: Weak<Endpoint>,
     settings: PoolSettings,
     http1: RefCell<Vec<IdleHttp1>>,
+    /// How long a kept connection has been seen to stay open.
+    survived: Cell<Duration>,
     http2: RefCell<Vec<SharedHttp2>>,
     connecting: RefCell<Option<Rc<Notify>>>,
     /// The endpoint has chosen HTTP/1.1 where it could have HTTP/2.
@@ -63,16 +68,19 @@ pub(crate) struct Wanted {
 
 /// A connection that was just made, as the endpoint chose it.
 enum Opened {
-    Http1(http1::SendRequest<RequestBody>, Option<Fault>),
+    Http1(http1::SendRequest<RequestBody>, AnswerBound, Option<Fault>),
     Http2(SharedHttp2),
 }
 
 #[derive(Debug)]
 struct IdleHttp1 {
     sender: http1::SendRequest<RequestBody>,
+    bound: AnswerBound,
     fault: Option<Fault>,
     born: Instant,
     since: Instant,
+    /// How long the endpoint keeps it, less a margin for what is on the way.
+    kept: Option<Duration>,
 }
 
 #[derive(Debug, Clone)]
@@ -94,13 +102,16 @@ pub(crate) struct Lease {
     pub(crate) reused: bool,
     fault: Option<Fault>,
     born: Instant,
+    /// How long it was kept before this request.
+    idle: Duration,
+    kept: Option<Duration>,
     pool: Rc<Pool>,
 }
 
 /// The sending half of a connection.
 #[derive(Debug)]
 pub(crate) enum Sender {
-    Http1(http1::SendRequest<RequestBody>),
+    Http1(http1::SendRequest<RequestBody>, AnswerBound),
     Http2(Http2Stream),
 }
 
@@ -131,7 +142,7 @@ impl Lease {
     /// Gives the connection back after a response that ended in order. Without this call the
     /// connection is closed (HTTP/1) or loses just the stream (HTTP/2).
     pub(crate) fn release(self, now: Instant) {
-        let Sender::Http1(sender) = self.sender else {
+        let Sender::Http1(sender, bound) = self.sender else {
             return;
         };
         let settings = &self.pool.settings;
@@ -141,12 +152,48 @@ impl Lease {
         if !sender.is_closed() && !aged && idle.len() < settings.max_idle {
             idle.push(IdleHttp1 {
                 sender,
+                bound,
                 fault: self.fault,
                 born: self.born,
                 since: now,
+                kept: self.kept,
             });
         }
     }
+
+    /// Learns that the endpoint closed the connection instead of answering on it.
+    pub(crate) fn stale(&self) {
+        if let Sender::Http1(..) = self.sender {
+            self.pool.closed_after(self.idle);
+        }
+    }
+
+    /// Learns from the head of an answer how long the endpoint keeps the connection (RFC 9112, 9.3;
+    /// `Keep-Alive: timeout=5`).
+    pub(crate) fn answered(&mut self, headers: &HeaderMap) {
+        let Sender::Http1(_, bound) = &self.sender else {
+            return;
+        };
+        bound.lift();
+        if let Some(told) = headers.get(KEEP_ALIVE).and_then(keep_alive_timeout) {
+            let margin = (told / 2).min(Duration::from_secs(1));
+            self.kept = Some(told - margin);
+        }
+    }
+}
+
+fn keep_alive_timeout(value: &HeaderValue) -> Option<Duration> {
+    let parameters = value.to_str().ok()?.split(',');
+    let seconds = parameters.filter_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        let seconds = value.trim().trim_matches('"').parse::<u32>().ok()?;
+        name.trim()
+            .eq_ignore_ascii_case("timeout")
+            .then_some(seconds)
+    });
+    seconds
+        .min()
+        .map(|seconds| Duration::from_secs(seconds.into()))
 }
 
 impl Pools {
@@ -185,6 +232,7 @@ impl Pools {
                 endpoint: Arc::downgrade(endpoint),
                 settings: backend.settings().pool,
                 http1: RefCell::default(),
+                survived: Cell::default(),
                 http2: RefCell::default(),
                 connecting: RefCell::default(),
                 chose_http1: Cell::default(),
@@ -196,6 +244,7 @@ impl Pools {
                 if entry.get().settings != backend.settings().pool {
                     let (old, new) = (Rc::clone(entry.get()), fresh());
                     new.http1.swap(&old.http1);
+                    new.survived.swap(&old.survived);
                     new.http2.swap(&old.http2);
                     new.chose_http1.swap(&old.chose_http1);
                     entry.insert(new);
@@ -213,7 +262,12 @@ impl Pools {
                 return false;
             }
             pool.http1.borrow_mut().retain(|idle| {
-                !idle.sender.is_closed() && !pool.is_late(now, idle.born, idle.since)
+                let open = !pool.is_over(now, idle);
+                if open {
+                    let spent = now.saturating_duration_since(idle.since);
+                    pool.survived.set(pool.survived.get().max(spent));
+                }
+                open
             });
             pool.http2.borrow_mut().retain(|shared| {
                 let (streams, since) = *shared.streams.borrow();
@@ -238,37 +292,75 @@ impl Pool {
         over(self.settings.idle_timeout, since) || over(self.settings.max_age, born)
     }
 
+    fn is_over(&self, now: Instant, idle: &IdleHttp1) -> bool {
+        let spent = now.saturating_duration_since(idle.since);
+        idle.sender.is_closed()
+            || self.is_late(now, idle.born, idle.since)
+            || idle.kept.is_some_and(|kept| spent > kept)
+    }
+
     /// The connection that was used last, since it is the least likely to have gone stale.
     async fn kept_http1(self: &Rc<Self>, repeatable: bool) -> Option<Lease> {
         loop {
             let mut idle = self.http1.borrow_mut().pop()?;
-            if idle.sender.is_closed() {
-                continue;
-            }
             let now = Instant::now();
-            if self.is_late(now, idle.born, idle.since) {
+            if self.is_over(now, &idle) {
                 continue;
             }
-            if !repeatable && now.saturating_duration_since(idle.since) > FRESH {
+            if !repeatable && now.saturating_duration_since(idle.since) > self.patience() {
                 self.http1.borrow_mut().push(idle);
                 return None;
             }
             // hyper is ready once its task has seen the end of the last exchange.
-            if idle.sender.ready().await.is_ok() {
-                return Some(Lease {
-                    sender: Sender::Http1(idle.sender),
-                    reused: true,
-                    fault: idle.fault,
-                    born: idle.born,
-                    pool: Rc::clone(self),
-                });
+            if idle.sender.ready().await.is_err() {
+                continue;
             }
+            // A close that has arrived may not have been looked at yet. Yielding to the runtime polls
+            // the sockets, and whoever waits for one runs before this goes on.
+            if !repeatable {
+                tokio::task::yield_now().await;
+                if idle.sender.is_closed() {
+                    continue;
+                }
+            }
+            return Some(Lease {
+                sender: Sender::Http1(idle.sender, idle.bound),
+                reused: true,
+                fault: idle.fault,
+                born: idle.born,
+                idle: now.saturating_duration_since(idle.since),
+                kept: idle.kept,
+                pool: Rc::clone(self),
+            });
         }
+    }
+
+    /// How long a connection may have been kept for what must not be sent twice: half of what this
+    /// endpoint has been seen to grant, so that a close which crosses the request needs an endpoint that
+    /// changes its mind.
+    fn patience(&self) -> Duration {
+        FRESH.min(self.survived.get() / 2)
+    }
+
+    /// Forgets the kept connections that the endpoint has closed.
+    fn closed(&self) {
+        let now = Instant::now();
+        self.http1.borrow_mut().retain(|idle| {
+            let closed = idle.sender.is_closed();
+            if closed {
+                self.closed_after(now.saturating_duration_since(idle.since));
+            }
+            !closed
+        });
+    }
+
+    fn closed_after(&self, idle: Duration) {
+        self.survived.set(self.survived.get().min(idle));
     }
 
     /// Connects, and begins the HTTP that the backend is for or that the endpoint has chosen.
     async fn open(
-        &self,
+        self: &Rc<Self>,
         backend: &Backend,
         endpoint: &Endpoint,
         tunnel: bool,
@@ -293,19 +385,21 @@ impl Pool {
             let opened = open_http2(stream, permit).await;
             opened.map(|shared| Opened::Http2(SharedHttp2 { fault, ..shared }))
         } else {
-            let opened = open_http1(stream, permit).await;
-            opened.map(|sender| Opened::Http1(sender, fault))
+            let opened = open_http1(stream, permit, Rc::downgrade(self)).await;
+            opened.map(|(sender, bound)| Opened::Http1(sender, bound, fault))
         }
         .map_err(failed)
     }
 
     fn lease_of(self: Rc<Self>, opened: Opened) -> Lease {
         match opened {
-            Opened::Http1(sender, fault) => Lease {
-                sender: Sender::Http1(sender),
+            Opened::Http1(sender, bound, fault) => Lease {
+                sender: Sender::Http1(sender, bound),
                 reused: false,
                 fault,
                 born: Instant::now(),
+                idle: Duration::ZERO,
+                kept: None,
                 pool: self,
             },
             Opened::Http2(shared) => {
@@ -372,6 +466,8 @@ impl Pool {
             reused,
             fault: shared.fault,
             born: shared.born,
+            idle: Duration::ZERO,
+            kept: None,
             pool,
         }
     }
@@ -380,18 +476,24 @@ impl Pool {
 async fn open_http1(
     stream: Stream,
     permit: Permit,
-) -> hyper::Result<http1::SendRequest<RequestBody>> {
+    pool: std::rc::Weak<Pool>,
+) -> hyper::Result<(http1::SendRequest<RequestBody>, AnswerBound)> {
+    let bound = AnswerBound::default();
+    let io = TokioIo::new(Bounded::new(stream, &bound));
     let (sender, connection) = http1::Builder::new()
         .max_header_size(ANSWER_HEAD)
         .max_buf_size(ANSWER_HEAD)
-        .handshake(TokioIo::new(stream))
+        .handshake(io)
         .await?;
     drop(tokio::task::spawn_local(async move {
         let _permit = permit;
         // Its errors reach the request that is in flight; with none, nobody needs them.
         drop(connection.with_upgrades().await);
+        if let Some(pool) = pool.upgrade() {
+            pool.closed();
+        }
     }));
-    Ok(sender)
+    Ok((sender, bound))
 }
 
 async fn open_http2(stream: Stream, permit: Permit) -> hyper::Result<SharedHttp2> {

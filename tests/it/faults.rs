@@ -6,13 +6,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::support::backend::{Backend, echo, scripted};
-use crate::support::client::{Client, get, request};
-use crate::support::eventually;
+use crate::support::client::{Client, get};
 use crate::support::proxy::{Proxy, all_to, config};
 
-/// Informational answers without end use neither memory nor time without bound.
+/// Informational answers without end, and no deadline: they have a bound of their own.
 #[test]
-fn a_storm_of_informational_answers_ends_at_the_attempts_time() {
+fn a_storm_of_informational_answers_has_a_bound() {
     let backend = scripted(|_, stream| {
         let began = Instant::now();
         while began.elapsed() < Duration::from_secs(10) {
@@ -25,11 +24,12 @@ fn a_storm_of_informational_answers_ends_at_the_attempts_time() {
         }
         false
     });
-    let routes = "  - { name: r, rules: [{ timeouts: { backendRequest: 500ms }, backendRefs: [{ name: v1 }] }] }\n";
-    let proxy = Proxy::start(&config(routes, &[("v1", backend.address)]));
+    let proxy = Proxy::start(&all_to(backend.address));
     let began = Instant::now();
     let response = get(proxy.addr("web"), "a", "/", &[]);
-    assert!(matches!(response.status, 502 | 504), "{response:?}");
+    assert_eq!(response.status, 502, "{response:?}");
+    let why = response.header("proxy-status").unwrap();
+    assert!(why.contains("upstream_invalid"), "{why}");
     assert!(
         began.elapsed() < Duration::from_secs(5),
         "{:?}",
@@ -74,114 +74,6 @@ fn a_blackhole_gets_503_at_the_connect_timeout() {
         "{took:?}"
     );
     assert_eq!(response.header("retry-after"), Some("1"));
-    proxy.stop();
-}
-
-/// Closes each connection after one answer, without saying so.
-fn closes_after_each_answer() -> Backend {
-    scripted(|_, stream| {
-        stream
-            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
-            .unwrap();
-        false
-    })
-}
-
-#[test]
-fn an_endpoint_that_closes_after_each_answer_loses_no_get() {
-    let backend = closes_after_each_answer();
-    let proxy = Proxy::start_with(&all_to(backend.address), &["--workers", "1"]);
-    let mut client = Client::connect(proxy.addr("web"));
-    for round in 0..20 {
-        let response = client.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-        assert_eq!(response.status, 200, "{round}");
-    }
-    assert_eq!(backend.requests(), 20, "each was read once");
-    proxy.stop();
-}
-
-/// A close that the proxy has seen costs no POST. One that crosses a POST on the wire does: nobody can
-/// know how far it got.
-#[test]
-fn an_endpoint_that_has_closed_loses_no_post() {
-    let backend = closes_after_each_answer();
-    let proxy = Proxy::start_with(&all_to(backend.address), &["--workers", "1"]);
-    let mut client = Client::connect(proxy.addr("web"));
-    for round in 0..20 {
-        let response = client.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
-        assert_eq!(response.status, 200, "{round}");
-        eventually("the close", || {
-            (proxy.metric("weir_upstream_connections", &["backend=\"v1\""]) < 0.5).then_some(())
-        });
-    }
-    assert_eq!(backend.requests(), 20, "each was read once");
-    proxy.stop();
-}
-
-/// However the race ends, no POST is read twice.
-#[test]
-fn a_post_in_the_race_is_read_at_most_once() {
-    let backend = closes_after_each_answer();
-    let proxy = Proxy::start_with(&all_to(backend.address), &["--workers", "1"]);
-    let mut client = Client::connect(proxy.addr("web"));
-    let mut served = 0;
-    for _ in 0..100 {
-        let response = client.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
-        assert!(matches!(response.status, 200 | 502), "{response:?}");
-        served += u64::from(response.status == 200);
-    }
-    println!("{} of 100 POSTs crossed a close", 100 - served);
-    assert_eq!(backend.requests(), served, "what was read was answered");
-    proxy.stop();
-}
-
-/// The second request of a connection is read and the connection reset: GET and PUT go again, exactly
-/// once; a POST that was sent does not.
-#[test]
-fn what_was_sent_goes_again_only_where_that_is_harmless() {
-    let backend = scripted(|seen, stream| {
-        // Everything else is read, and the connection ends.
-        seen.head.contains("/warm")
-            && stream
-                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
-                .is_ok()
-    });
-    let proxy = Proxy::start_with(&all_to(backend.address), &["--workers", "1"]);
-    let web = proxy.addr("web");
-    for (method, tries) in [
-        ("GET", 2),
-        ("HEAD", 2),
-        ("OPTIONS", 2),
-        ("DELETE", 2),
-        ("POST", 1),
-        ("PATCH", 1),
-        ("PROPFIND", 1),
-    ] {
-        assert_eq!(get(web, "a", "/warm", &[]).status, 200);
-        let before = backend.requests();
-        let response = request(web, method, "a", "/", &[("content-length", "0")]);
-        assert_eq!(
-            (response.status, backend.requests() - before),
-            (502, tries),
-            "{method}"
-        );
-    }
-    // A body that was sent is gone.
-    assert_eq!(get(web, "a", "/warm", &[]).status, 200);
-    let before = backend.requests();
-    let mut client = Client::connect(web);
-    let put = client.ask("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
-    assert_eq!((put.status, backend.requests() - before), (502, 1));
-    proxy.stop();
-}
-
-/// A fresh connection that breaks is no stale one: nothing goes again.
-#[test]
-fn a_reset_on_a_fresh_connection_is_not_repeated() {
-    let backend = scripted(|_, _| false);
-    let proxy = Proxy::start(&all_to(backend.address));
-    assert_eq!(get(proxy.addr("web"), "a", "/", &[]).status, 502);
-    assert_eq!(backend.requests(), 1);
     proxy.stop();
 }
 

@@ -29,6 +29,7 @@ mod raw;
 mod redirect;
 mod reload;
 mod retry;
+mod reuse;
 mod rollout_promises;
 mod rollout_tables;
 mod routing;

@@ -1,0 +1,184 @@
+//! Kept connections to endpoints: when they are used again, and what a close that crosses a request
+//! costs.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use crate::support::backend::{Backend, scripted};
+use crate::support::client::{Client, get, request};
+use crate::support::eventually;
+use crate::support::proxy::{Proxy, all_to};
+
+/// Closes each connection after one answer, without saying so.
+fn closes_after_each_answer() -> Backend {
+    scripted(|_, stream| {
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+            .unwrap();
+        false
+    })
+}
+
+#[test]
+fn an_endpoint_that_closes_after_each_answer_loses_no_get() {
+    let backend = closes_after_each_answer();
+    let proxy = Proxy::start_with(&all_to(backend.address), &["--workers", "1"]);
+    let mut client = Client::connect(proxy.addr("web"));
+    for round in 0..20 {
+        let response = client.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(response.status, 200, "{round}");
+    }
+    assert_eq!(backend.requests(), 20, "each was read once");
+    proxy.stop();
+}
+
+/// A close that has arrived costs no POST.
+#[test]
+fn an_endpoint_that_has_closed_loses_no_post() {
+    let backend = closes_after_each_answer();
+    let proxy = Proxy::start_with(&all_to(backend.address), &["--workers", "1"]);
+    let mut client = Client::connect(proxy.addr("web"));
+    for round in 0..20 {
+        let response = client.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
+        assert_eq!(response.status, 200, "{round}");
+        eventually("the close", || {
+            (proxy.metric("weir_upstream_connections", &["backend=\"v1\""]) < 0.5).then_some(())
+        });
+    }
+    assert_eq!(backend.requests(), 20, "each was read once");
+    proxy.stop();
+}
+
+/// The close of an endpoint that answers and closes meets the next request on the wire. What must not be
+/// sent twice goes on new connections until the endpoint is seen to keep them.
+#[test]
+fn closes_that_cross_cost_no_post() {
+    let backend = closes_after_each_answer();
+    let proxy = Proxy::start_with(&all_to(backend.address), &["--workers", "1"]);
+    let lost = lost_posts(&proxy, 100, Duration::ZERO);
+    assert_eq!(lost, 0);
+    assert_eq!(backend.requests(), 100, "each was read once");
+    proxy.stop();
+}
+
+/// The same, where the endpoint closes what has been idle for a while, and requests come just then.
+#[test]
+fn idle_closes_that_cross_cost_no_post() {
+    const IDLE: Duration = Duration::from_millis(40);
+    let backend = closes_when_idle(IDLE, "");
+    let proxy = Proxy::start_with(&all_to(backend.address), &["--workers", "1"]);
+    assert_eq!(lost_posts(&proxy, 20, IDLE), 0);
+    proxy.stop();
+}
+
+/// A stream of POSTs needs no more than a few connections once the endpoint has kept one for a moment.
+#[test]
+fn posts_reuse_connections_of_endpoints_that_keep_them() {
+    let backend = closes_when_idle(Duration::from_secs(20), "");
+    let proxy = Proxy::start_with(&all_to(backend.address), &["--workers", "1"]);
+    let opened = || proxy.metric("weir_upstream_connections_total", &["backend=\"v1\""]);
+    eventually("posts without new connections", || {
+        let before = opened();
+        assert_eq!(lost_posts(&proxy, 20, Duration::ZERO), 0);
+        (opened() - before < 0.5).then_some(())
+    });
+    proxy.stop();
+}
+
+/// `Keep-Alive: timeout` counts for every method, less a margin.
+#[test]
+fn connections_are_kept_no_longer_than_the_endpoint_says() {
+    let backend = closes_when_idle(Duration::from_secs(5), "keep-alive: timeout=1, max=100\r\n");
+    let proxy = Proxy::start_with(&all_to(backend.address), &["--workers", "1"]);
+    let web = proxy.addr("web");
+    let opened = || proxy.metric("weir_upstream_connections_total", &["backend=\"v1\""]);
+    for _ in 0..3 {
+        assert_eq!(get(web, "a", "/", &[]).status, 200);
+    }
+    assert!(opened() < 1.5, "it is kept");
+    eventually("the end of half a second", || {
+        (proxy.metric("weir_upstream_connections", &["backend=\"v1\""]) < 0.5).then_some(())
+    });
+    assert_eq!(get(web, "a", "/", &[]).status, 200);
+    assert!(opened() > 1.5);
+    proxy.stop();
+}
+
+/// Sends POSTs on one connection, each `pause` after the last answer, give or take; how many were lost.
+fn lost_posts(proxy: &Proxy, count: u64, pause: Duration) -> u64 {
+    let mut client = Client::connect(proxy.addr("web"));
+    let mut lost = 0;
+    for round in 0..count {
+        let response = client.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
+        assert!(matches!(response.status, 200 | 502), "{response:?}");
+        lost += u64::from(response.status == 502);
+        if !pause.is_zero() {
+            // On either side of the moment, in steps of 50 microseconds.
+            let early = Duration::from_micros(50 * (count / 2));
+            let due = Instant::now() + pause - early + Duration::from_micros(50 * round);
+            while Instant::now() < due {
+                std::thread::yield_now();
+            }
+        }
+    }
+    lost
+}
+
+/// Closes a connection on which nothing has come for so long.
+fn closes_when_idle(idle: Duration, fields: &'static str) -> Backend {
+    scripted(move |_, stream| {
+        stream.set_read_timeout(Some(idle)).unwrap();
+        let answer = format!("HTTP/1.1 200 OK\r\n{fields}content-length: 2\r\n\r\nok");
+        stream.write_all(answer.as_bytes()).is_ok()
+    })
+}
+
+/// The second request of a connection is read and the connection reset: GET and PUT go again, exactly
+/// once; a POST that was sent does not.
+#[test]
+fn what_was_sent_goes_again_only_where_that_is_harmless() {
+    let backend = scripted(|seen, stream| {
+        // Everything else is read, and the connection ends.
+        seen.head.contains("/warm")
+            && stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+                .is_ok()
+    });
+    let proxy = Proxy::start_with(&all_to(backend.address), &["--workers", "1"]);
+    let web = proxy.addr("web");
+    for (method, tries) in [
+        ("GET", 2),
+        ("HEAD", 2),
+        ("OPTIONS", 2),
+        ("DELETE", 2),
+        ("POST", 1),
+        ("PATCH", 1),
+        ("PROPFIND", 1),
+    ] {
+        assert_eq!(get(web, "a", "/warm", &[]).status, 200);
+        let before = backend.requests();
+        let response = request(web, method, "a", "/", &[("content-length", "0")]);
+        assert_eq!(
+            (response.status, backend.requests() - before),
+            (502, tries),
+            "{method}"
+        );
+    }
+    // A body that was sent is gone.
+    assert_eq!(get(web, "a", "/warm", &[]).status, 200);
+    let before = backend.requests();
+    let mut client = Client::connect(web);
+    let put = client.ask("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
+    assert_eq!((put.status, backend.requests() - before), (502, 1));
+    proxy.stop();
+}
+
+/// A fresh connection that breaks is no stale one: nothing goes again.
+#[test]
+fn a_reset_on_a_fresh_connection_is_not_repeated() {
+    let backend = scripted(|_, _| false);
+    let proxy = Proxy::start(&all_to(backend.address));
+    assert_eq!(get(proxy.addr("web"), "a", "/", &[]).status, 502);
+    assert_eq!(backend.requests(), 1);
+    proxy.stop();
+}
