@@ -2,6 +2,10 @@
 //!
 //! hyper has settled where a message ends; here the forms that the next parser might read differently
 //! are refused or written the one way. Must not know whether it is a request or a response.
+//!
+//! A request with both lengths cannot be refused here: hyper drops the Content-Length while parsing. It
+//! goes out chunked, and hyper reads nothing behind it (RFC 9112, 6.1). To refuse it would mean to parse
+//! each head twice.
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue};

@@ -26,6 +26,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 
 use super::body::ResponseBody;
 use super::stall::{Paced, Signals, Stall, Streams};
@@ -128,6 +129,11 @@ impl Control {
                 waker.wake_by_ref();
             }
         }
+    }
+
+    /// The connection ends although its client may still be sending a request.
+    pub(crate) fn leaves_unread(&self) {
+        self.signals.unread.store(true, Ordering::Relaxed);
     }
 
     /// Whether what ends now ends because the client did not take its answer.
@@ -265,6 +271,7 @@ where
         inner: TokioIo::new(stream),
         signals: Arc::clone(&control.signals),
         resets: options.half_close && !http2,
+        parting: None,
     };
     if http2 {
         let stall = Rc::clone(&control.stall);
@@ -368,7 +375,7 @@ async fn first_bytes(
         }
     };
     let mut wait = pin!(wait);
-    let mut last_call = pin!(None::<tokio::time::Sleep>);
+    let mut last_call = pin!(None::<Sleep>);
     poll_fn(|cx| {
         control.register(cx);
         if let Poll::Ready(result) = wait.as_mut().poll(cx) {
@@ -392,8 +399,10 @@ async fn first_bytes(
     .await
 }
 
-/// Bytes that are taken unread before a connection is closed.
-const UNREAD_BYTES: usize = 256 * 1024;
+/// How much, and for how long, is still taken of what a client sends that has its last answer.
+const UNREAD_BYTES: usize = 4 * 1024 * 1024;
+/// See [`UNREAD_BYTES`].
+const UNREAD_TIME: Duration = Duration::from_secs(1);
 
 /// The socket, noting that something has come and that a write is blocked. hyper wants it `Send` for the sake of upgrades.
 struct Watched {
@@ -402,6 +411,8 @@ struct Watched {
     /// Resets are looked for while nothing is read: hyper does not read behind a request when clients
     /// may half-close.
     resets: bool,
+    /// Nothing is sent any more; what still comes is thrown away, until the timer ends or so many bytes.
+    parting: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
 impl Watched {
@@ -453,14 +464,30 @@ impl Write for Watched {
         self.signals.wrote(polled)
     }
 
-    /// Takes what has already come before closing: closing over unread bytes makes the kernel send a
-    /// reset, which can destroy the answer on its way (RFC 9112, 9.6).
+    /// Closing over unread bytes makes the kernel send a reset, which can destroy the answer on its way
+    /// (RFC 9112, 9.6). A client that may still be sending is therefore read for a moment.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
+        let this = &mut *self;
+        if this.parting.is_none() {
+            ready!(Pin::new(&mut this.inner).poll_shutdown(cx))?;
+        }
+        if !this.signals.is_sending() {
+            return Poll::Ready(Ok(()));
+        }
+        let (timer, left) = this
+            .parting
+            .get_or_insert_with(|| (Box::pin(tokio::time::sleep(UNREAD_TIME)), UNREAD_BYTES));
+        let tcp = this.inner.inner().tcp();
         let mut unread = [0; 8192];
-        for _ in 0..UNREAD_BYTES / unread.len() {
-            match self.inner.inner().tcp().try_read(&mut unread) {
-                Ok(1..) => {}
+        while *left > 0 {
+            match tcp.try_read(&mut unread) {
+                Ok(count @ 1..) => *left = left.saturating_sub(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if timer.as_mut().poll(cx).is_ready() {
+                        break;
+                    }
+                    ready!(tcp.poll_read_ready(cx))?;
+                }
                 Ok(0) | Err(_) => break,
             }
         }

@@ -25,11 +25,18 @@ use super::body::{Cut, ResponseBody};
 pub(super) struct Signals {
     /// Something has come since the connection became idle: a head has begun.
     pub(super) heard: AtomicBool,
+    /// A request was answered before it was read to its end.
+    pub(super) unread: AtomicBool,
     /// Odd while a write is blocked; another number after each write that was.
     writes: AtomicU32,
 }
 
 impl Signals {
+    /// Whether the client may be in the middle of a request.
+    pub(super) fn is_sending(&self) -> bool {
+        self.heard.load(Ordering::Relaxed) || self.unread.load(Ordering::Relaxed)
+    }
+
     /// Notes how a write went.
     pub(super) fn wrote<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         let writes = self.writes.load(Ordering::Relaxed);

@@ -85,7 +85,10 @@ pub(crate) async fn run(
             Err(error) if is_clients_fault(&error) => {}
             Err(error) => {
                 door.metrics.accept_failed();
-                tracing::warn!(address = %door.address, %error, "cannot accept; waiting a little");
+                // Once an episode: it may last, and lines cost what there is too little of.
+                if pause == PAUSE.0 {
+                    tracing::warn!(address = %door.address, %error, "cannot accept; trying again until it works");
+                }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(PAUSE.1);
             }

@@ -77,6 +77,8 @@ pub(crate) async fn handle(exchange: Exchange) -> Response<ResponseBody> {
             let mut response = respond::error(&error, outcome.is_grpc);
             if !http1 {
                 response.headers_mut().remove(CONNECTION);
+            } else if error.closes() {
+                outcome.connection.control.leaves_unread();
             }
             response
         }

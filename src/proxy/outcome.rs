@@ -255,6 +255,9 @@ impl Finish for Outcome {
                 }
                 if let Some(progress) = self.progress.as_ref().filter(|_| !request_ended) {
                     progress.answered();
+                    if !self.http2 {
+                        self.connection.control.leaves_unread();
+                    }
                 }
             }
             End::Upstream => self.reason = Some(Reason::UpstreamReset),

@@ -90,6 +90,10 @@ impl Proxy {
         proxy
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn admin(&self) -> SocketAddr {
         self.admin
     }
