@@ -5,8 +5,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use http::header::{AUTHORIZATION, HOST, ORIGIN};
-use http::{HeaderMap, Method, StatusCode};
+use http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The token file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -49,22 +51,29 @@ impl Guard {
         headers: &HeaderMap,
         peer: SocketAddr,
     ) -> Result<(), (StatusCode, &'static str)> {
-        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-        if !host.is_some_and(|host| self.is_own(host)) {
+        let mut hosts = headers.get_all(HOST).iter();
+        let host = hosts.next().and_then(|host| host.to_str().ok());
+        if hosts.next().is_some() || !host.is_some_and(|host| self.is_own(host)) {
             return Err((
                 StatusCode::FORBIDDEN,
                 "the Host field must be the address of the admin listener, or localhost",
             ));
         }
-        if let Some(origin) = headers.get(ORIGIN) {
-            let same = origin
-                .to_str()
-                .ok()
-                .and_then(|o| o.strip_prefix("http://"))
-                .is_some_and(|o| Some(o) == host);
-            if !same {
-                return Err((StatusCode::FORBIDDEN, "requests of other sites are refused"));
-            }
+        // Browsers say of every request where it comes from, and do not let a page say otherwise; not
+        // all of them are asked by scripts that send an Origin.
+        let own_site = |site: &HeaderValue| site == "same-origin" || site == "none";
+        let own_origin = |origin: &HeaderValue| {
+            let origin = origin.to_str().ok();
+            origin.and_then(|origin| origin.strip_prefix("http://")) == host
+        };
+        let sites = headers.get_all(SEC_FETCH_SITE).iter();
+        let origins = headers.get_all(ORIGIN).iter();
+        if !sites
+            .map(own_site)
+            .chain(origins.map(own_origin))
+            .all(|own| own)
+        {
+            return Err((StatusCode::FORBIDDEN, "requests of other sites are refused"));
         }
         if matches!(*method, Method::GET | Method::HEAD) {
             return Ok(());
@@ -117,11 +126,7 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
 
 /// In a time that does not depend on where they differ.
 fn equal(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len()
-        && a.iter()
-            .zip(b)
-            .fold(0, |different, (x, y)| different | (x ^ y))
-            == 0
+    aws_lc_rs::constant_time::verify_slices_are_equal(a, b).is_ok()
 }
 
 #[cfg(test)]
@@ -136,7 +141,7 @@ mod tests {
     ) -> Option<u16> {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
-            headers.insert(*name, value.parse().unwrap());
+            headers.append(*name, value.parse().unwrap());
         }
         guard
             .check(&method, &headers, peer.parse().unwrap())
@@ -166,6 +171,50 @@ mod tests {
                 Some(403),
             ),
             (&open, Method::GET, &[], near, Some(403)),
+            (&open, Method::GET, &[own, own], near, Some(403)),
+            (
+                &open,
+                Method::GET,
+                &[own, ("sec-fetch-site", "cross-site")],
+                near,
+                Some(403),
+            ),
+            (
+                &open,
+                Method::GET,
+                &[own, ("sec-fetch-site", "same-site")],
+                near,
+                Some(403),
+            ),
+            (
+                &open,
+                Method::GET,
+                &[own, ("sec-fetch-site", "none")],
+                near,
+                None,
+            ),
+            (
+                &open,
+                Method::POST,
+                &[
+                    own,
+                    ("sec-fetch-site", "same-origin"),
+                    ("origin", "http://127.0.0.1:14490"),
+                ],
+                near,
+                None,
+            ),
+            (
+                &open,
+                Method::POST,
+                &[
+                    own,
+                    ("origin", "http://127.0.0.1:14490"),
+                    ("origin", "null"),
+                ],
+                near,
+                Some(403),
+            ),
             (&open, Method::POST, &[own], near, None),
             (&open, Method::POST, &[own], far, Some(403)),
             (

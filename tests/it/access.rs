@@ -51,11 +51,16 @@ fn every_page_and_method() {
     }
     for path in ["/api/v1/reload", "/api/v1/drain", "/api/v1/log-level"] {
         for method in ["GET", "HEAD", "PUT"] {
-            assert_eq!(
-                request(admin, method, "localhost", path, &[EMPTY]).status,
-                405,
-                "{method} {path}"
-            );
+            let response = request(admin, method, "localhost", path, &[EMPTY]);
+            assert_eq!(response.status, 405, "{method} {path}");
+        }
+        // A form of another site is posted without asking (CSRF).
+        for field in [
+            ("origin", "https://evil.example"),
+            ("sec-fetch-site", "cross-site"),
+        ] {
+            let response = request(admin, "POST", "localhost", path, &[EMPTY, field]);
+            assert_eq!(response.status, 403, "{field:?} {path}");
         }
     }
     assert_eq!(
@@ -83,6 +88,15 @@ fn foreign_hosts_and_origins() {
         (&own, "/config", &[("origin", "null")], 403),
         (&own, "/config", &[("origin", "https://evil.example")], 403),
         (&own, "/config", &[("origin", &*origin)], 200),
+        (&own, "/config", &[("host", "localhost")], 403),
+        (&own, "/", &[("sec-fetch-site", "none")], 200),
+        (&own, "/", &[("sec-fetch-site", "cross-site")], 403),
+        (
+            &own,
+            "/api/v1/status",
+            &[("sec-fetch-site", "same-site")],
+            403,
+        ),
         ("probe.example", "/live", &[], 200),
         ("probe.example", "/metrics", &[], 200),
     ] {
