@@ -559,3 +559,27 @@ impl Drop for Permit {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_endpoints_say_of_keeping_connections() {
+        for (value, seconds) in [
+            ("timeout=5", Some(5)),
+            ("timeout=5, max=1000", Some(5)),
+            ("max=1000 , Timeout = \"5\"", Some(5)),
+            ("timeout=9, timeout=5", Some(5)),
+            ("timeout=0", Some(0)),
+            ("timeout", None),
+            ("timeout=-1", None),
+            ("timeout=99999999999999999999", None),
+            ("max=5", None),
+            ("", None),
+        ] {
+            let told = keep_alive_timeout(&HeaderValue::from_static(value));
+            assert_eq!(told, seconds.map(Duration::from_secs), "{value}");
+        }
+    }
+}
