@@ -5,12 +5,15 @@
 
 pub(crate) mod authority;
 pub(crate) mod body;
+pub(crate) mod flood;
+mod frames;
 pub(crate) mod framing;
 pub(crate) mod grpc;
 pub(crate) mod headers;
 pub(crate) mod path;
 pub(crate) mod replay;
 pub(crate) mod serve;
+mod socket;
 mod stall;
 pub(crate) mod trace;
 pub(crate) mod upgrade;

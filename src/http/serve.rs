@@ -8,28 +8,29 @@
 //! or cancelled for a request.
 
 use std::cell::{Cell, RefCell};
+use std::error::Error;
 use std::future::poll_fn;
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::rt::{Executor, Read, ReadBufCursor, Write};
+use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
-use tokio::time::Sleep;
 
 use super::body::ResponseBody;
+use super::flood::{Budget, Limits};
+use super::socket::{Framed, Watched};
 use super::stall::{Paced, Signals, Stall, Streams};
+use crate::telemetry::http2::Http2Limit;
 use crate::tls::stream::Stream;
 
 /// What a listener allows. Times of zero mean no bound.
@@ -49,8 +50,8 @@ pub(crate) struct ServeOptions {
     pub(crate) header_bytes: usize,
     /// Fields of a head.
     pub(crate) header_count: usize,
-    /// Concurrent streams of an HTTP/2 connection.
-    pub(crate) streams: u32,
+    /// What a client of HTTP/2 may send besides requests.
+    pub(crate) http2: Limits,
     /// A client that has closed its sending side still gets its answer.
     pub(crate) half_close: bool,
 }
@@ -143,8 +144,11 @@ impl Control {
 
     /// Ends the connection if it has been too long in its state.
     pub(crate) fn sweep(&self, now: Instant, options: &ServeOptions) {
-        if self.state.get() == State::Idle && self.signals.heard.load(Ordering::Relaxed) {
-            self.enter(State::Head);
+        match (self.state.get(), self.signals.heard.load(Ordering::Relaxed)) {
+            (State::Idle, true) => self.enter(State::Head),
+            // Frames that are no head, or a head that was refused.
+            (State::Head, false) => self.enter(State::Idle),
+            _ => {}
         }
         let spent = now.saturating_duration_since(self.since.get());
         let late = |bound: Duration| !bound.is_zero() && spent > bound;
@@ -227,6 +231,8 @@ pub(crate) enum Ended {
     Closed,
     /// What came was not HTTP.
     Protocol(hyper::Error),
+    /// Too much of something came.
+    Flood(Http2Limit),
     /// The peer went away or the network failed.
     Io,
 }
@@ -254,8 +260,8 @@ pub(crate) async fn serve<S>(
     service: S,
 ) -> Ended
 where
-    S: hyper::service::Service<Request<Incoming>, Response = Response<ResponseBody>> + 'static,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    S: Service<Request<Incoming>, Response = Response<ResponseBody>> + 'static,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let http2 = match &stream {
         // What is not spoken was not offered. Without ALPN it is HTTP/1.1 (RFC 9113, 3.2) where
@@ -267,46 +273,92 @@ where
             Err(_) => return Ended::Io,
         },
     };
-    let io = Watched {
-        inner: TokioIo::new(stream),
-        signals: Arc::clone(&control.signals),
-        resets: options.half_close && !http2,
-        parting: None,
-    };
+    let resets = options.half_close && !http2;
+    let socket = Watched::new(stream, Arc::clone(&control.signals), resets);
     if http2 {
-        let stall = Rc::clone(&control.stall);
-        let service = service_fn(move |request| {
-            let (answer, stall) = (service.call(request), Rc::clone(&stall));
-            async move { Ok::<_, S::Error>(answer.await?.map(|body| Paced::new(body, stall))) }
-        });
-        let connection = http2::Builder::new(Streams(Rc::clone(&control.stall)))
-            .max_concurrent_streams(options.streams)
-            .max_header_list_size(u32::try_from(options.header_bytes).unwrap_or(u32::MAX))
-            // A reader that does not read costs at most this much a stream.
-            .max_send_buf_size(64 * 1024)
-            .serve_connection(io, service);
-        drive(
-            pin!(connection),
-            control,
-            http2::Connection::graceful_shutdown,
-        )
-        .await
+        serve_http2(socket, options, control, service).await
     } else {
-        let connection = http1::Builder::new()
-            .half_close(options.half_close)
-            .max_headers(options.header_count)
-            .max_header_size(options.header_bytes)
-            .max_buf_size(options.header_bytes.max(64 * 1024) + 8192)
-            .serve_connection(io, service)
-            .with_upgrades();
-        drive(
-            pin!(connection),
-            control,
-            http1::UpgradeableConnection::graceful_shutdown,
-        )
-        .await
+        serve_http1(socket, options, control, service).await
     }
 }
+
+async fn serve_http1<S>(
+    socket: Watched,
+    options: &ServeOptions,
+    control: &Control,
+    service: S,
+) -> Ended
+where
+    S: Service<Request<Incoming>, Response = Response<ResponseBody>>,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let connection = http1::Builder::new()
+        .half_close(options.half_close)
+        .max_headers(options.header_count)
+        .max_header_size(options.header_bytes)
+        .max_buf_size(options.header_bytes.max(64 * 1024) + 8192)
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades();
+    let stop = http1::UpgradeableConnection::graceful_shutdown;
+    match drive(pin!(connection), control, stop).await {
+        Ok(()) => Ended::Closed,
+        Err(error) if error.is_parse() => Ended::Protocol(error),
+        Err(_) => Ended::Io,
+    }
+}
+
+async fn serve_http2<S>(
+    socket: Watched,
+    options: &ServeOptions,
+    control: &Rc<Control>,
+    service: S,
+) -> Ended
+where
+    S: Service<Request<Incoming>, Response = Response<ResponseBody>> + 'static,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let budget = Budget::new(options.http2.clone(), control.clock.get());
+    let socket = Framed::new(socket, budget, Rc::clone(&control.clock));
+    let stall = Rc::clone(&control.stall);
+    let service = service_fn(move |request| {
+        let (answer, stall) = (service.call(request), Rc::clone(&stall));
+        async move { Ok::<_, S::Error>(answer.await?.map(|body| Paced::new(body, stall))) }
+    });
+    let result = {
+        let connection = http2::Builder::new(Streams(Rc::clone(&control.stall)))
+            .max_concurrent_streams(options.http2.streams)
+            .max_header_list_size(u32::try_from(options.header_bytes).unwrap_or(u32::MAX))
+            .max_pending_accept_reset_streams(options.http2.pending_resets)
+            .max_local_error_reset_streams(options.http2.local_resets)
+            // Uploads that wait for their backends cost at most the connection's window, and one of
+            // them not all of it.
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            // The least that the RFC allows, and its default: what a frame or a table may hold.
+            .max_frame_size(16 * 1024)
+            .header_table_size(4096)
+            // A reader that does not read costs at most this much a stream.
+            .max_send_buf_size(64 * 1024)
+            .serve_connection(TokioIo::new(socket.clone()), service);
+        let stop = http2::Connection::graceful_shutdown;
+        drive(pin!(connection), control, stop).await
+    };
+    let (over, told) = socket.budget(|budget| (budget.over(), budget.has_said_goodbye()));
+    if over.is_some() || told {
+        control.until_closed(socket.dismiss()).await;
+    }
+    match (over, result) {
+        (Some(limit), _) => Ended::Flood(limit),
+        (None, Err(error)) if told => Ended::Protocol(error),
+        (None, Ok(())) => Ended::Closed,
+        (None, Err(_)) => Ended::Io,
+    }
+}
+
+/// Bytes of a request's body that are taken ahead of the backend.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// The same, of all requests of a connection.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// Polls the connection, and tells it when to end. What has arrived is read before the connection is
 /// told, so that a request already in the socket is served.
@@ -314,33 +366,28 @@ async fn drive<C>(
     mut connection: Pin<&mut C>,
     control: &Control,
     graceful: impl Fn(Pin<&mut C>),
-) -> Ended
+) -> hyper::Result<()>
 where
     C: Future<Output = hyper::Result<()>>,
 {
     let mut told = false;
-    let result = poll_fn(|cx| {
+    poll_fn(|cx| {
         control.register(cx);
         if let Poll::Ready(result) = connection.as_mut().poll(cx) {
-            return Poll::Ready(Some(result));
+            return Poll::Ready(result);
         }
         match control.close.get() {
-            Close::Now => return Poll::Ready(None),
+            Close::Now => return Poll::Ready(Ok(())),
             Close::Graceful if !told => {
                 told = true;
                 graceful(connection.as_mut());
-                return connection.as_mut().poll(cx).map(Some);
+                return connection.as_mut().poll(cx);
             }
             Close::Graceful | Close::No => {}
         }
         Poll::Pending
     })
-    .await;
-    match result {
-        None | Some(Ok(())) => Ended::Closed,
-        Some(Err(error)) if error.is_parse() => Ended::Protocol(error),
-        Some(Err(_)) => Ended::Io,
-    }
+    .await
 }
 
 /// How long a connection that was accepted but has not sent anything may still begin, once the
@@ -397,113 +444,4 @@ async fn first_bytes(
         }
     })
     .await
-}
-
-/// How much, and for how long, is still taken of what a client sends that has its last answer.
-const UNREAD_BYTES: usize = 4 * 1024 * 1024;
-/// See [`UNREAD_BYTES`].
-const UNREAD_TIME: Duration = Duration::from_secs(1);
-
-/// The socket, noting that something has come and that a write is blocked. hyper wants it `Send` for the sake of upgrades.
-struct Watched {
-    inner: TokioIo<Stream>,
-    signals: Arc<Signals>,
-    /// Resets are looked for while nothing is read: hyper does not read behind a request when clients
-    /// may half-close.
-    resets: bool,
-    /// Nothing is sent any more; what still comes is thrown away, until the timer ends or so many bytes.
-    parting: Option<(Pin<Box<Sleep>>, usize)>,
-}
-
-impl Watched {
-    /// Whether the client has reset the connection. Costs a call to the kernel only when something has
-    /// come since the last read; behind unread bytes or a half-close nothing can be seen.
-    fn poll_reset(&self, cx: &mut Context<'_>) -> io::Result<()> {
-        let mut byte = [MaybeUninit::uninit()];
-        match self
-            .inner
-            .inner()
-            .tcp()
-            .poll_peek(cx, &mut ReadBuf::uninit(&mut byte))
-        {
-            Poll::Ready(Err(error)) => Err(error),
-            Poll::Ready(Ok(_)) | Poll::Pending => Ok(()),
-        }
-    }
-}
-
-impl Read for Watched {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
-        if polled.is_ready() {
-            self.signals.heard.store(true, Ordering::Relaxed);
-        }
-        polled
-    }
-}
-
-impl Write for Watched {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
-        self.signals.wrote(polled)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.resets {
-            self.poll_reset(cx)?;
-        }
-        let polled = Pin::new(&mut self.inner).poll_flush(cx);
-        self.signals.wrote(polled)
-    }
-
-    /// Closing over unread bytes makes the kernel send a reset, which can destroy the answer on its way
-    /// (RFC 9112, 9.6). A client that may still be sending is therefore read for a moment.
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if this.parting.is_none() {
-            ready!(Pin::new(&mut this.inner).poll_shutdown(cx))?;
-        }
-        if !this.signals.is_sending() {
-            return Poll::Ready(Ok(()));
-        }
-        let (timer, left) = this
-            .parting
-            .get_or_insert_with(|| (Box::pin(tokio::time::sleep(UNREAD_TIME)), UNREAD_BYTES));
-        let tcp = this.inner.inner().tcp();
-        let mut unread = [0; 8192];
-        while *left > 0 {
-            match tcp.try_read(&mut unread) {
-                Ok(count @ 1..) => *left = left.saturating_sub(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if timer.as_mut().poll(cx).is_ready() {
-                        break;
-                    }
-                    ready!(tcp.poll_read_ready(cx))?;
-                }
-                Ok(0) | Err(_) => break,
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
-        self.signals.wrote(polled)
-    }
 }

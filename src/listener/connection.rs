@@ -66,10 +66,17 @@ pub(crate) fn spawn(stream: TcpStream, peer: SocketAddr, worker: &Rc<Worker>, do
             let exchange = Exchange::begin(&connection, request);
             async { Ok::<_, std::convert::Infallible>(handle(exchange).await) }
         });
-        if let Ended::Protocol(error) = serve::serve(stream, &door.options, &control, service).await
-        {
-            door.metrics.protocol_error();
-            tracing::debug!(%peer, %error, "the connection did not speak HTTP");
+        match serve::serve(stream, &door.options, &control, service).await {
+            Ended::Closed | Ended::Io => {}
+            Ended::Protocol(error) => {
+                door.metrics.protocol_error();
+                tracing::debug!(%peer, %error, "the connection did not speak HTTP");
+            }
+            Ended::Flood(limit) => {
+                door.metrics.http2_limit(limit);
+                let kind = limit.as_str();
+                tracing::info!(%peer, kind, "the connection was closed: too many frames");
+            }
         }
     }));
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crossbeam_utils::CachePadded;
 use metrics::{Counter, Gauge};
 
+use super::http2::{Http2Limit, Http2Metrics};
 use super::names;
 use super::recorder::{Registry, Series};
 
@@ -16,6 +17,7 @@ pub(crate) struct ListenerMetrics {
     accepted: Counter,
     accept_errors: Counter,
     protocol_errors: Counter,
+    http2: Http2Metrics,
     connections: Gauge,
     open: CachePadded<AtomicU32>,
 }
@@ -28,6 +30,7 @@ impl ListenerMetrics {
             accepted: registry.counter(names::CONNECTIONS_TOTAL, &labels),
             accept_errors: registry.counter(names::ACCEPT_ERRORS, &labels),
             protocol_errors: registry.counter(names::PROTOCOL_ERRORS, &labels),
+            http2: Http2Metrics::new(registry, listener),
             connections: registry.gauge(names::CONNECTIONS, &labels),
             open: CachePadded::new(AtomicU32::new(0)),
         });
@@ -50,6 +53,11 @@ impl ListenerMetrics {
         self.protocol_errors.increment(1);
     }
 
+    /// Counts a connection that was ended because its client sent too much of something.
+    pub(crate) fn http2_limit(&self, limit: Http2Limit) {
+        self.http2.exceeded(limit);
+    }
+
     /// Counts a connection; the guard counts it down.
     pub(crate) fn accepted(self: &Arc<Self>) -> OpenConnection {
         self.accepted.increment(1);
@@ -63,6 +71,7 @@ impl Series for ListenerMetrics {
         self.accepted.increment(0);
         self.accept_errors.increment(0);
         self.protocol_errors.increment(0);
+        self.http2.refresh();
         self.connections.set(f64::from(self.open()));
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod authorization;
 pub(crate) mod backend;
 pub(crate) mod connection;
 pub(crate) mod histogram;
+pub(crate) mod http2;
 pub(crate) mod logging;
 pub(crate) mod names;
 pub(crate) mod process;

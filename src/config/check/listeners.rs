@@ -125,6 +125,9 @@ fn check_one(listener: &Listener, at: At<'_>, report: &mut Report) {
     );
     at_least_one(limits, "requests", listener.limits.requests, report);
     at_least_one(limits, "streams", Some(listener.limits.streams), report);
+    for (key, limit) in listener.limits.http2.all() {
+        at_least_one(limits.key("http2"), key, limit, report);
+    }
     if !(1..=1000).contains(&listener.limits.header_count) {
         let message = format!(
             "expected a number from 1 to 1000, found `{}`",
@@ -220,6 +223,7 @@ fn difference(a: &Listener, b: &Listener) -> Option<&'static str> {
             a.limits.target_bytes != b.limits.target_bytes,
         ),
         ("limits.streams", a.limits.streams != b.limits.streams),
+        ("limits.http2", a.limits.http2 != b.limits.http2),
         ("timeouts.header", a.timeouts.header != b.timeouts.header),
         ("timeouts.idle", a.timeouts.idle != b.timeouts.idle),
         ("timeouts.write", a.timeouts.write != b.timeouts.write),

@@ -97,6 +97,86 @@ pub struct ListenerLimits {
     /// Concurrent HTTP/2 streams of one connection.
     #[schemars(range(min = 1))]
     pub streams: u32,
+    /// Frames of one HTTP/2 connection; more close it.
+    pub http2: Http2Limits,
+}
+
+/// Frames that one HTTP/2 connection may bring, a second unless said otherwise. A client that sends
+/// more is told `ENHANCE_YOUR_CALM` and loses the connection. Ordinary use earns more than these:
+/// answers that are read allow PING and WINDOW_UPDATE, requests allow PRIORITY and resets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Http2Limits {
+    /// PING.
+    #[schemars(range(min = 1))]
+    pub pings: u32,
+    /// SETTINGS, acknowledgements included.
+    #[schemars(range(min = 1))]
+    pub settings: u32,
+    /// RST_STREAM for a request that was made less than a second before.
+    #[schemars(range(min = 1))]
+    pub resets: u32,
+    /// Faults of the client for which the proxy resets a stream.
+    #[schemars(range(min = 1))]
+    pub provoked_resets: u32,
+    /// PRIORITY.
+    #[schemars(range(min = 1))]
+    pub priorities: u32,
+    /// DATA with neither a byte nor the end of a body.
+    #[schemars(range(min = 1))]
+    pub empty_data: u32,
+    /// WINDOW_UPDATE.
+    #[schemars(range(min = 1))]
+    pub window_updates: u32,
+    /// CONTINUATION of one header block. Absent: as many as `headerBytes` need.
+    #[schemars(range(min = 1))]
+    pub continuations: Option<u32>,
+    /// Frames of unknown types, and GOAWAY.
+    #[schemars(range(min = 1))]
+    pub other_frames: u32,
+    /// Requests taken back before they were looked at, at one time.
+    #[schemars(range(min = 1))]
+    pub pending_resets: u32,
+    /// Faults of the client for which the proxy resets a stream, in the life of a connection.
+    #[schemars(range(min = 1))]
+    pub resets_in_all: u32,
+}
+
+impl Default for Http2Limits {
+    fn default() -> Self {
+        Self {
+            pings: 100,
+            settings: 50,
+            resets: 100,
+            provoked_resets: 100,
+            priorities: 100,
+            empty_data: 100,
+            window_updates: 500,
+            continuations: None,
+            other_frames: 100,
+            pending_resets: 20,
+            resets_in_all: 1024,
+        }
+    }
+}
+
+impl Http2Limits {
+    /// Every bound by its key.
+    pub fn all(&self) -> [(&'static str, Option<u32>); 11] {
+        [
+            ("pings", Some(self.pings)),
+            ("settings", Some(self.settings)),
+            ("resets", Some(self.resets)),
+            ("provokedResets", Some(self.provoked_resets)),
+            ("priorities", Some(self.priorities)),
+            ("emptyData", Some(self.empty_data)),
+            ("windowUpdates", Some(self.window_updates)),
+            ("continuations", self.continuations),
+            ("otherFrames", Some(self.other_frames)),
+            ("pendingResets", Some(self.pending_resets)),
+            ("resetsInAll", Some(self.resets_in_all)),
+        ]
+    }
 }
 
 impl Default for ListenerLimits {
@@ -109,6 +189,7 @@ impl Default for ListenerLimits {
             target_bytes: ByteSize(16 * 1024),
             body_bytes: None,
             streams: 128,
+            http2: Http2Limits::default(),
         }
     }
 }

@@ -20,6 +20,7 @@ use super::rule::{Arm, Force, OnUnavailable, Retry, Rule, Sticky, Timeouts};
 use super::{AccessLogHandle, AdminSettings, DrainSettings, Snapshot};
 use crate::config::document as written;
 use crate::config::values::Cidr;
+use crate::http::flood::Limits;
 use crate::http::serve::ServeOptions;
 use crate::route::{HostMap, Match, PatternError, TableBuilder, intersect};
 use crate::split::{DrawState, Split, StickySplit};
@@ -560,7 +561,27 @@ fn serve_options(listener: &written::Listener) -> ServeOptions {
         write_timeout: listener.timeouts.write.get(),
         header_bytes: usize::try_from(listener.limits.header_bytes.0).unwrap_or(usize::MAX),
         header_count: usize::from(listener.limits.header_count),
-        streams: listener.limits.streams,
+        http2: http2_limits(&listener.limits),
         half_close: listener.half_close,
+    }
+}
+
+fn http2_limits(written: &written::ListenerLimits) -> Limits {
+    let of = &written.http2;
+    // Frames as large as they may be, and never so few that an ordinary client could notice.
+    let needed = u32::try_from(written.header_bytes.0.div_ceil(16 * 1024)).unwrap_or(u32::MAX);
+    Limits {
+        pings: of.pings,
+        settings: of.settings,
+        resets: of.resets,
+        provoked_resets: of.provoked_resets,
+        priorities: of.priorities,
+        empty_data: of.empty_data,
+        window_updates: of.window_updates,
+        continuations: of.continuations.unwrap_or(needed.max(4)),
+        other_frames: of.other_frames,
+        pending_resets: of.pending_resets as usize,
+        local_resets: of.resets_in_all as usize,
+        streams: written.streams,
     }
 }
