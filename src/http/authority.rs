@@ -66,6 +66,8 @@ pub(crate) enum Reject {
     LongTarget,
     #[error("the request has more header fields than the limit")]
     ManyFields,
+    #[error("a field's name is not a token, or its value begins or ends with whitespace")]
+    BadField,
 }
 
 /// Checks a request's head and brings it into canonical form: `parts.uri` is left with the canonical
@@ -85,6 +87,9 @@ pub(crate) fn canonical(
     if parts.headers.len() > header_count {
         return Err(Reject::ManyFields);
     }
+    if parts.version == Version::HTTP_2 {
+        fields(&parts.headers)?;
+    }
     let mut expectations = parts.headers.get_all(EXPECT).iter();
     if !expectations.all(|it| it.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
         return Err(Reject::Expectation);
@@ -92,6 +97,20 @@ pub(crate) fn canonical(
     let target = host(parts)?;
     canonical_path(parts, target_bytes)?;
     Ok(target)
+}
+
+/// RFC 9113, 8.2.1. What HTTP/1 cannot say at all must not come from HTTP/2: names and values are
+/// checked there while parsing, here the engine lets these through.
+fn fields(headers: &HeaderMap) -> Result<(), Reject> {
+    let space = |byte: &u8| matches!(byte, b' ' | b'\t');
+    for (name, value) in headers {
+        let value = value.as_bytes();
+        let padded = value.first().is_some_and(space) || value.last().is_some_and(space);
+        if padded || memchr::memchr(b'"', name.as_str().as_bytes()).is_some() {
+            return Err(Reject::BadField);
+        }
+    }
+    Ok(())
 }
 
 fn method(method: &Method, path: &str) -> Result<(), Reject> {
@@ -388,6 +407,25 @@ mod tests {
         let expects = Request::builder().uri("/").header(HOST, "a");
         let expects = expects.header(EXPECT, "100-Continue").body(()).unwrap();
         assert!(check(expects).is_ok());
+    }
+
+    #[test]
+    fn fields_of_http2_are_such_as_http1_can_say() {
+        let with = |name: &str, value: &str| {
+            let builder = Request::builder()
+                .version(Version::HTTP_2)
+                .uri("http://a.example/x");
+            check(builder.header(name, value).body(()).unwrap()).err()
+        };
+        assert_eq!(with("x-a", "a b"), None);
+        assert_eq!(with("x-a", ""), None);
+        for (name, value) in [("x-\"a", "b"), ("x-a", " b"), ("x-a", "b\t"), ("x-a", " ")] {
+            assert_eq!(
+                with(name, value),
+                Some(Reject::BadField),
+                "{name:?} {value:?}"
+            );
+        }
     }
 
     #[test]

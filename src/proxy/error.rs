@@ -166,6 +166,7 @@ fn rejected(reject: Reject) -> (StatusCode, Reason) {
         | Reject::BadScheme
         | Reject::BadTarget
         | Reject::Path(_)
+        | Reject::BadField
         | Reject::LongMethod
         | Reject::Framing(Ambiguous::ContentLength) => {
             (StatusCode::BAD_REQUEST, Reason::BadRequest)

@@ -14,6 +14,7 @@ mod admin;
 mod command_line;
 mod drain;
 mod faults;
+mod h2;
 mod health;
 mod http2;
 mod identity;
