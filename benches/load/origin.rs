@@ -1,0 +1,91 @@
+//! Origins: HTTP/1 servers that say who they are and how their request was marked.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// `NAME=ADDRESS`, as often as there are backends.
+    #[arg(long = "listen", required = true)]
+    listen: Vec<Named>,
+    /// What a request takes, in milliseconds.
+    #[arg(long, default_value_t = 0)]
+    delay: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Named {
+    name: &'static str,
+    address: SocketAddr,
+}
+
+impl FromStr for Named {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let (name, address) = text.split_once('=').unwrap_or(("", text));
+        Ok(Self {
+            name: Box::leak(name.into()),
+            address: address.parse()?,
+        })
+    }
+}
+
+/// Serves until TERM, then says how many requests it has answered.
+pub(crate) async fn run(options: Options) -> anyhow::Result<bool> {
+    let served = Rc::new(Cell::new(0_u64));
+    let delay = Duration::from_millis(options.delay);
+    for named in options.listen {
+        let listener = tokio::net::TcpListener::bind(named.address).await?;
+        let served = Rc::clone(&served);
+        drop(tokio::task::spawn_local(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let served = Rc::clone(&served);
+                let service = hyper::service::service_fn(move |request| {
+                    let served = Rc::clone(&served);
+                    async move {
+                        if !delay.is_zero() {
+                            tokio::time::sleep(delay).await;
+                        }
+                        served.set(served.get() + 1);
+                        Ok::<_, Infallible>(answer(named.name, &request))
+                    }
+                });
+                if stream.set_nodelay(true).is_err() {
+                    continue;
+                }
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service);
+                drop(tokio::task::spawn_local(async move {
+                    drop(connection.await);
+                }));
+            }
+        }));
+    }
+    signal(SignalKind::terminate())?.recv().await;
+    println!("origin served={}", served.get());
+    Ok(true)
+}
+
+fn answer(name: &'static str, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from_static(b"served\n")));
+    let headers = response.headers_mut();
+    headers.insert("x-backend", HeaderValue::from_static(name));
+    for mark in ["x-asked", "x-chosen"] {
+        if let Some(value) = request.headers().get(mark) {
+            headers.insert(mark, value.clone());
+        }
+    }
+    response
+}

@@ -1,0 +1,151 @@
+//! Requests of which each is accounted for: answered, refused before it was accepted, or lost.
+
+mod http1;
+mod http2;
+mod tally;
+
+use std::cell::{Cell, RefCell};
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use self::tally::Tally;
+use crate::connect::{Connector, Target};
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    target: Target,
+    #[arg(long, default_value = "http1")]
+    protocol: Protocol,
+    #[arg(long, default_value_t = 64)]
+    connections: usize,
+    /// Requests at a time on each connection of HTTP/2.
+    #[arg(long, default_value_t = 16)]
+    streams: usize,
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// A connection that is refused is not tried again.
+    #[arg(long)]
+    until_refused: bool,
+    /// Requests a second over all connections; latency counts from when each was due.
+    #[arg(long)]
+    rate: Option<u64>,
+    /// One request with each of so many values of the cookie `user`, instead of a time.
+    #[arg(long)]
+    keys: Option<u64>,
+    /// The backend of each key, a line each, goes here.
+    #[arg(long, requires = "keys")]
+    record: Option<PathBuf>,
+}
+
+/// What the tasks share.
+pub(crate) struct Load {
+    connector: Connector,
+    until: Instant,
+    until_refused: bool,
+    began: Instant,
+    /// Between two requests, where there is a rate.
+    every: Option<Duration>,
+    keys: Option<u64>,
+    next: Cell<u64>,
+    /// Given back by a connection that could not send them.
+    unsent: RefCell<Vec<u64>>,
+    tally: RefCell<Tally>,
+}
+
+/// A request to be sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Job {
+    number: u64,
+    due: Instant,
+}
+
+/// Longest wait for an answer.
+const LATE: Duration = Duration::from_secs(15);
+
+impl Load {
+    /// The next request, once it is due; `None` when there are no more.
+    async fn next(&self) -> Option<Job> {
+        let given_back = self.unsent.borrow_mut().pop();
+        let number = given_back.unwrap_or_else(|| self.next.replace(self.next.get() + 1));
+        if self.keys.is_some_and(|keys| number >= keys) || Instant::now() >= self.until {
+            return None;
+        }
+        let now = Instant::now();
+        let due = match self.every {
+            // f64 is exact enough for a minute of requests.
+            Some(every) => self.began + every.mul_f64(number as f64),
+            None => now,
+        };
+        if due > now {
+            tokio::time::sleep_until(due.into()).await;
+        }
+        Some(Job { number, due })
+    }
+
+    fn give_back(&self, job: Job) {
+        self.unsent.borrow_mut().push(job.number);
+    }
+
+    fn has_more(&self) -> bool {
+        let exhausted = self.keys.is_some_and(|keys| self.next.get() >= keys)
+            && self.unsent.borrow().is_empty();
+        Instant::now() < self.until && !exhausted
+    }
+
+    /// The `cookie` of a request, where there are keys.
+    fn cookie(&self, job: Job) -> Option<String> {
+        self.keys.map(|_| format!("user={}", job.number))
+    }
+}
+
+/// Whether every request was answered, and each by one generation of the configuration.
+pub(crate) async fn run(options: Options) -> anyhow::Result<bool> {
+    let began = Instant::now();
+    let load = Rc::new(Load {
+        connector: options.target.connector()?,
+        until: began + Duration::from_secs(options.seconds),
+        until_refused: options.until_refused,
+        began,
+        every: options
+            .rate
+            .map(|rate| Duration::from_secs(1).div_f64(rate as f64)),
+        keys: options.keys,
+        next: Cell::new(0),
+        unsent: RefCell::default(),
+        tally: RefCell::new(Tally::new(options.keys)),
+    });
+    let tasks: Vec<_> = (0..options.connections)
+        .map(|_| {
+            let (load, streams) = (Rc::clone(&load), options.streams);
+            tokio::task::spawn_local(async move {
+                match options.protocol {
+                    Protocol::Http1 => http1::run(&load).await,
+                    Protocol::Http2 => http2::run(&load, streams).await,
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await?;
+    }
+    let tally = load.tally.borrow();
+    println!("requests protocol={:?} {tally}", options.protocol);
+    if let Some(file) = options.record {
+        let mut text = String::new();
+        for backend in tally.backends() {
+            writeln!(text, "{backend}")?;
+        }
+        std::fs::write(file, text)?;
+    }
+    let complete = options.keys.is_none_or(|keys| tally.answered == keys);
+    Ok(tally.is_well() && complete)
+}
