@@ -149,117 +149,75 @@ mod tests {
             .map(|(status, _)| status.as_u16())
     }
 
+    const LOCAL: &str = "127.0.0.1:14490";
+    const OWN: (&str, &str) = ("host", LOCAL);
+    const ORIGIN: (&str, &str) = ("origin", "http://127.0.0.1:14490");
+    const NEAR: &str = "127.0.0.1:5";
+    const FAR: &str = "10.0.0.1:5";
+
     #[test]
-    fn who_may_ask() {
-        let local = "127.0.0.1:14490".parse().unwrap();
+    fn only_our_own_names_and_pages_may_ask() {
+        let local = LOCAL.parse().unwrap();
         let open = Guard { local, token: None };
-        let closed = Guard {
-            local,
-            token: Some(b"secret"[..].into()),
-        };
-        let own = ("host", "127.0.0.1:14490");
-        let (near, far) = ("127.0.0.1:5", "10.0.0.1:5");
-        for (guard, method, fields, peer, refused) in [
-            (&open, Method::GET, &[own][..], far, None),
-            (&open, Method::GET, &[("host", "localhost:1")], near, None),
-            (&open, Method::GET, &[("host", "[::1]:1")], near, None),
+        let site = |from| ("sec-fetch-site", from);
+        for (method, fields, peer, refused) in [
+            (Method::GET, &[OWN][..], FAR, None),
+            (Method::GET, &[("host", "localhost:1")], NEAR, None),
+            (Method::GET, &[("host", "[::1]:1")], NEAR, None),
             (
-                &open,
                 Method::GET,
                 &[("host", "evil.example:14490")],
-                near,
+                NEAR,
                 Some(403),
             ),
-            (&open, Method::GET, &[], near, Some(403)),
-            (&open, Method::GET, &[own, own], near, Some(403)),
+            (Method::GET, &[], NEAR, Some(403)),
+            (Method::GET, &[OWN, OWN], NEAR, Some(403)),
+            (Method::GET, &[OWN, site("cross-site")], NEAR, Some(403)),
+            (Method::GET, &[OWN, site("same-site")], NEAR, Some(403)),
+            (Method::GET, &[OWN, site("none")], NEAR, None),
             (
-                &open,
-                Method::GET,
-                &[own, ("sec-fetch-site", "cross-site")],
-                near,
-                Some(403),
-            ),
-            (
-                &open,
-                Method::GET,
-                &[own, ("sec-fetch-site", "same-site")],
-                near,
-                Some(403),
-            ),
-            (
-                &open,
-                Method::GET,
-                &[own, ("sec-fetch-site", "none")],
-                near,
+                Method::POST,
+                &[OWN, site("same-origin"), ORIGIN],
+                NEAR,
                 None,
             ),
             (
-                &open,
                 Method::POST,
-                &[
-                    own,
-                    ("sec-fetch-site", "same-origin"),
-                    ("origin", "http://127.0.0.1:14490"),
-                ],
-                near,
-                None,
-            ),
-            (
-                &open,
-                Method::POST,
-                &[
-                    own,
-                    ("origin", "http://127.0.0.1:14490"),
-                    ("origin", "null"),
-                ],
-                near,
+                &[OWN, ORIGIN, ("origin", "null")],
+                NEAR,
                 Some(403),
             ),
-            (&open, Method::POST, &[own], near, None),
-            (&open, Method::POST, &[own], far, Some(403)),
+            (Method::POST, &[OWN], NEAR, None),
+            (Method::POST, &[OWN], FAR, Some(403)),
             (
-                &open,
                 Method::POST,
-                &[own, ("origin", "http://evil.example")],
-                near,
+                &[OWN, ("origin", "http://evil.example")],
+                NEAR,
                 Some(403),
             ),
-            (
-                &open,
-                Method::POST,
-                &[own, ("origin", "null")],
-                near,
-                Some(403),
-            ),
-            (
-                &open,
-                Method::POST,
-                &[own, ("origin", "http://127.0.0.1:14490")],
-                near,
-                None,
-            ),
-            (&closed, Method::GET, &[own], far, None),
-            (&closed, Method::POST, &[own], near, Some(401)),
-            (
-                &closed,
-                Method::POST,
-                &[own, ("authorization", "Bearer secre")],
-                far,
-                Some(401),
-            ),
-            (
-                &closed,
-                Method::POST,
-                &[own, ("authorization", "Bearer secret")],
-                far,
-                None,
-            ),
+            (Method::POST, &[OWN, ("origin", "null")], NEAR, Some(403)),
+            (Method::POST, &[OWN, ORIGIN], NEAR, None),
         ] {
-            assert_eq!(
-                check(guard, method.clone(), fields, peer),
-                refused,
-                "{method} {fields:?} {peer}"
-            );
+            let found = check(&open, method.clone(), fields, peer);
+            assert_eq!(found, refused, "{method} {fields:?} {peer}");
+        }
+    }
+
+    #[test]
+    fn with_a_token_changes_need_it() {
+        let closed = Guard {
+            local: LOCAL.parse().unwrap(),
+            token: Some(b"secret"[..].into()),
+        };
+        let bearer = |token| ("authorization", token);
+        for (method, fields, peer, refused) in [
+            (Method::GET, &[OWN][..], FAR, None),
+            (Method::POST, &[OWN], NEAR, Some(401)),
+            (Method::POST, &[OWN, bearer("Bearer secre")], FAR, Some(401)),
+            (Method::POST, &[OWN, bearer("Bearer secret")], FAR, None),
+        ] {
+            let found = check(&closed, method.clone(), fields, peer);
+            assert_eq!(found, refused, "{method} {fields:?} {peer}");
         }
     }
 }

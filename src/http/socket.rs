@@ -59,7 +59,10 @@ impl Watched {
     /// come since the last read; behind unread bytes or a half-close nothing can be seen.
     fn poll_reset(&self, cx: &mut Context<'_>) -> io::Result<()> {
         let mut byte = [MaybeUninit::uninit()];
-        let peeked = self.stream.tcp().poll_peek(cx, &mut ReadBuf::uninit(&mut byte));
+        let peeked = self
+            .stream
+            .tcp()
+            .poll_peek(cx, &mut ReadBuf::uninit(&mut byte));
         match peeked {
             Poll::Ready(Err(error)) => Err(error),
             Poll::Ready(Ok(_)) | Poll::Pending => Ok(()),
