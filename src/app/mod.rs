@@ -119,7 +119,7 @@ impl App {
             source: options.source,
             workers: options.workers,
             manager,
-            _watch: watch,
+            watch,
             material: Material::default().follow(&current),
         };
         Ok(Self {

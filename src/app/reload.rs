@@ -25,7 +25,7 @@ pub(crate) struct Reloader {
     pub(crate) source: Source,
     pub(crate) workers: usize,
     pub(crate) manager: Manager,
-    pub(crate) _watch: Option<Watch>,
+    pub(crate) watch: Option<Watch>,
     pub(crate) material: Material,
 }
 
@@ -53,6 +53,9 @@ impl Material {
                 .ok()
         };
         // What has changed between their first reading and the watch, and what a signal asks for.
+        if let Some(watch) = &watch {
+            watch.seen().note();
+        }
         current.load().renew_tls();
         Self { files, watch }
     }
@@ -177,8 +180,12 @@ impl Reloader {
         let (source, registry, workers) =
             (self.source.clone(), state.registry.clone(), self.workers);
         let only_if_changed = asked.only_if_changed;
+        let seen = self.watch.as_ref().map(Watch::seen);
         let before = Arc::clone(&earlier);
         let compiled = tokio::task::spawn_blocking(move || {
+            if let Some(seen) = seen {
+                seen.note();
+            }
             let (document, hash) = read(&source)?;
             if only_if_changed && hash == before.hash {
                 return Ok(None);

@@ -29,7 +29,7 @@ pub use expression::compile as compile_expression;
 pub use file::{Loaded, PLACES, VARIABLE, load, parse, search};
 pub use problem::{Code, Problem, Severity};
 pub use schema::schema;
-pub use watch::Watch;
+pub use watch::{Seen, Watch};
 
 #[cfg(test)]
 mod tests;

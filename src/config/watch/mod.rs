@@ -13,7 +13,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -36,9 +36,36 @@ const MOST_BYTES: u64 = 32 * 1024 * 1024;
 
 /// A running watch; it ends when this is dropped.
 pub struct Watch {
+    seen: Seen,
     stop: Arc<AtomicBool>,
     wake: SyncSender<()>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// The contents that were read last. Whoever reads the files notes it first, so that a content which
+/// comes back while they read another is not taken for the one that they have.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    paths: Arc<[PathBuf]>,
+    fingerprint: fn(&[PathBuf]) -> u64,
+    value: Arc<AtomicU64>,
+}
+
+impl Seen {
+    /// The files are about to be read.
+    pub fn note(&self) {
+        self.value.store(self.now(), Ordering::Release);
+    }
+
+    fn now(&self) -> u64 {
+        (self.fingerprint)(&self.paths)
+    }
+
+    /// Whether the contents are others than those that were read last; notes them.
+    fn has_changed(&self) -> bool {
+        let now = self.now();
+        self.value.swap(now, Ordering::AcqRel) != now
+    }
 }
 
 impl fmt::Debug for Watch {
@@ -74,6 +101,11 @@ impl Watch {
             .iter()
             .map(std::path::absolute)
             .collect::<io::Result<_>>()?;
+        let seen = Seen {
+            paths,
+            fingerprint,
+            value: Arc::default(),
+        };
         // One waiting event says the same as many.
         let (wake, woken) = sync_channel(1);
         let events = wake.clone();
@@ -87,15 +119,13 @@ impl Watch {
         });
         let stop = Arc::new(AtomicBool::new(false));
         let mut look = Look {
-            paths,
-            fingerprint,
+            seen: seen.clone(),
             watcher: watcher.ok(),
             folders: BTreeSet::new(),
-            seen: 0,
             changed,
         };
         look.follow();
-        look.seen = fingerprint(&look.paths);
+        seen.note();
         let stopped = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
             .name("config-watch".to_owned())
@@ -105,10 +135,16 @@ impl Watch {
                 }
             })?;
         Ok(Self {
+            seen,
             stop,
             wake,
             thread: Some(thread),
         })
+    }
+
+    /// For those who read the files.
+    pub fn seen(&self) -> Seen {
+        self.seen.clone()
     }
 }
 
@@ -176,12 +212,10 @@ fn fingerprint_bytes(paths: &[PathBuf]) -> u64 {
 }
 
 struct Look {
-    paths: Vec<PathBuf>,
-    fingerprint: fn(&[PathBuf]) -> u64,
+    seen: Seen,
     /// `None` where the system has no watcher for us.
     watcher: Option<RecommendedWatcher>,
     folders: BTreeSet<PathBuf>,
-    seen: u64,
     changed: Box<dyn Fn() + Send>,
 }
 
@@ -189,9 +223,7 @@ impl Look {
     fn again(&mut self) {
         // First the folders, then the contents: a change after this one comes as an event.
         self.follow();
-        let now = (self.fingerprint)(&self.paths);
-        if now != self.seen {
-            self.seen = now;
+        if self.seen.has_changed() {
             (self.changed)();
         }
     }
@@ -202,7 +234,12 @@ impl Look {
         let Some(watcher) = &mut self.watcher else {
             return;
         };
-        let wanted: BTreeSet<_> = self.paths.iter().flat_map(|path| folders(path)).collect();
+        let wanted: BTreeSet<_> = self
+            .seen
+            .paths
+            .iter()
+            .flat_map(|path| folders(path))
+            .collect();
         for gone in self.folders.difference(&wanted) {
             // It may have gone by itself.
             drop(watcher.unwatch(gone));

@@ -148,3 +148,25 @@ fn only_contents_count() {
     fs::write(&file, "").unwrap();
     assert_ne!(fingerprint(&file), before);
 }
+
+/// A content that comes back while somebody reads another must be told again.
+#[test]
+fn a_content_that_comes_back_behind_a_readers_back_is_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("weir.yaml");
+    let put = |text: &str| {
+        let copy = folder.path().join(".weir.yaml.swp");
+        fs::write(&copy, text).unwrap();
+        fs::rename(&copy, &file).unwrap();
+    };
+    put("version: 1 # a\n");
+    let (watch, changes) = watch(&file);
+    put("version: 1 # b\n");
+    expect_change(&changes);
+    // Somebody reads `a` for another reason while the watch waits for quiet, and `b` is back at once.
+    let seen = watch.seen();
+    put("version: 1 # a\n");
+    seen.note();
+    put("version: 1 # b\n");
+    expect_change(&changes);
+}

@@ -167,11 +167,6 @@ fn pseudo_fields() -> Vec<Case> {
             "http://evil.example/case-0000",
         ),
         replaced(":path * with GET", Status(400), ":path", "*"),
-        only(
-            "OPTIONS *",
-            Status(404),
-            &[(":method", "OPTIONS"), SCHEME, AUTHORITY, (":path", "*")],
-        ),
         replaced(":path with a space", bad, ":path", "/case-0000 HTTP/1.1"),
         replaced(
             ":path with CR LF",
