@@ -13,8 +13,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::connection;
 use super::manager::Command;
+use super::{connection, socket};
 use crate::proxy::context::Worker;
 use crate::snapshot::port::Door;
 
@@ -99,13 +99,18 @@ pub(crate) async fn run(
     let Ok(socket) = socket.into_std() else {
         return;
     };
-    while let Ok((stream, peer)) = socket.accept() {
-        let stream = stream
-            .set_nonblocking(true)
-            .and_then(|()| TcpStream::from_std(stream));
-        match stream {
-            Ok(stream) => place(stream, peer, &worker, &door, &peers),
-            Err(error) => tracing::debug!(%error, "a connection was lost while it was accepted"),
+    if let Err(error) = socket::let_nobody_knock(&socket) {
+        tracing::debug!(address = %door.address, %error, "who connects in this moment may be reset");
+    }
+    loop {
+        let accepted = socket.accept().and_then(|(stream, peer)| {
+            stream.set_nonblocking(true)?;
+            Ok((TcpStream::from_std(stream)?, peer))
+        });
+        match accepted {
+            Ok((stream, peer)) => place(stream, peer, &worker, &door, &peers),
+            Err(error) if is_clients_fault(&error) => {}
+            Err(_) => return,
         }
     }
 }
