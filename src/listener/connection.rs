@@ -45,7 +45,9 @@ pub(crate) fn spawn(stream: TcpStream, peer: SocketAddr, worker: &Rc<Worker>, do
                 None => return,
             }
         }
-        let Some(begun) = control.until_closed(secure(stream, &worker, &door)).await else {
+        // Boxed, as a handshake takes 7 KiB that the connection would keep for the rest of its life.
+        let secured = Box::pin(secure(stream, &worker, &door));
+        let Some(begun) = control.until_closed(secured).await else {
             return;
         };
         let (stream, session) = match begun {
@@ -64,7 +66,8 @@ pub(crate) fn spawn(stream: TcpStream, peer: SocketAddr, worker: &Rc<Worker>, do
         );
         let service = service_fn(move |request| {
             let exchange = Exchange::begin(&connection, request);
-            async { Ok::<_, std::convert::Infallible>(handle(exchange).await) }
+            // Boxed, as hyper keeps room for the future of a request, 6 KiB, while there is none.
+            Box::pin(async { Ok::<_, std::convert::Infallible>(handle(exchange).await) })
         });
         match serve::serve(stream, &door.options, &control, service).await {
             Ended::Closed | Ended::Io => {}
