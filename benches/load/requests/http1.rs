@@ -82,10 +82,10 @@ fn head(text: &str) -> (Seen, bool, usize) {
     };
     let (mut goes_on, mut length) = (true, 0);
     for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
-        match name {
+        match name.to_ascii_lowercase().as_str() {
             "connection" => goes_on = value != "close",
             "content-length" => length = value.parse().unwrap_or(usize::MAX / 2),
-            _ => seen.field(name, value),
+            name => seen.field(name, value),
         }
     }
     (seen, goes_on, length)
