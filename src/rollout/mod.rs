@@ -10,8 +10,10 @@
 pub mod evidence;
 pub mod forecast;
 pub mod latency;
+pub mod machine;
 mod measure;
 mod moment;
+pub mod plan;
 pub mod simulate;
 
 pub use measure::{Arm, Excluded, Exclusions, PerArm, PerSli, Share, Sli};

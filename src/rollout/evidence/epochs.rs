@@ -44,6 +44,14 @@ pub(super) struct Epochs {
 const KNOWN: usize = 64;
 
 impl Epochs {
+    /// None, but numbers go on.
+    pub(super) fn anew(&self) -> Self {
+        Self {
+            next: self.next,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn current(&self) -> Option<&Epoch> {
         self.list.back()
     }

@@ -46,7 +46,8 @@ pub struct Flush {
 }
 
 /// What the judgement needs to know of the moment.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Conditions {
     /// The oldest epoch with a request of stable that has not ended; `None` when there is none.
     pub oldest_of_stable: Option<EpochId>,
@@ -143,6 +144,16 @@ impl Evidence {
             greatest: PerSli::default(),
             stakes: PerSli::default(),
             known: PerSli::default(),
+        }
+    }
+
+    /// No evidence again, for another run: no number of an epoch comes a second time, so that what is still
+    /// under way counts nowhere.
+    #[must_use]
+    pub fn anew(&self, parameters: Parameters, origin: Moment) -> Self {
+        Self {
+            epochs: self.epochs.anew(),
+            ..Self::new(parameters, origin)
         }
     }
 
