@@ -520,3 +520,43 @@ fn every_role_is_shown_with_its_end() {
     crate::support::promtool(&get(proxy.admin(), "localhost", "/metrics", &[]).body);
     proxy.stop();
 }
+
+#[test]
+fn what_is_believed_of_endpoints_is_replaced_and_their_sessions_forgotten() {
+    let pki = Pki::new();
+    let endpoint = pki.ca.issue(&Leaf::server(&["api.example"]));
+    let backend = backend("b", server(&endpoint, None, &[]));
+    pki.files.put("crl.pem", &pki.ca.revoke(&[]));
+    let at = format!("endpoints: [{{ address: \"{}\" }}]", backend.address);
+    // No connection is kept, so each request shakes hands or takes up a session.
+    let fields = format!(
+        "{at}, pool: {{ maxAge: 1ms }}, tls: {{ ca: \"{}\", crls: [\"{}\"], serverName: api.example }}",
+        pki.path("ca.crt"),
+        pki.path("crl.pem")
+    );
+    let config = all_to(backend.address).replace(&at, &fields);
+    let proxy = Proxy::start_with(&config, &["--workers", "1"]);
+    let ask = || get(proxy.addr("web"), "a", "/", &[]);
+    let served = || (ask().status == 200).then_some(());
+    let refused = || {
+        let response = ask();
+        let status = response.header("proxy-status")?;
+        status.contains("tls_failed").then_some(())
+    };
+    eventually("a session that is taken up", || {
+        served().filter(|()| backend.handshakes().last().is_some_and(|it| it.resumed))
+    });
+    pki.files.put("crl.pem", &pki.ca.revoke(&[&endpoint]));
+    eventually("the revoked endpoint refused", refused);
+    logged(&proxy, "Revoked");
+    pki.files.put("crl.pem", &pki.ca.revoke(&[]));
+    eventually("served again", served);
+    pki.files.put("ca.crt", &Authority::new("next").pem);
+    eventually("the endpoint of another authority refused", refused);
+    pki.files.put("ca.crt", "junk");
+    logged(&proxy, "ca.crt: has no certificate in PEM form");
+    assert!(refused().is_some(), "still refused");
+    pki.files.put("ca.crt", &pki.ca.pem);
+    eventually("served at last", served);
+    proxy.stop();
+}
