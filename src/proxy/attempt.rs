@@ -12,7 +12,7 @@ use http::{HeaderValue, Method, Request, Response, Uri, Version, request};
 use hyper::body::Incoming;
 
 use super::context::Worker;
-use super::error::{ProxyError, is_invalid};
+use super::error::{ProxyError, is_invalid, is_unprocessed};
 use crate::http::body::{RequestBody, RequestProgress};
 use crate::http::framing;
 use crate::telemetry::backend::{AttemptOutcome, RetryReason};
@@ -98,9 +98,10 @@ async fn exchange(
         };
         let mut lease = worker.pools.lease(backend, endpoint, wanted).await?;
         encode(&lease.sender, backend, &mut request, &outgoing.authority)?;
-        // A copy of the head is the price of sending an idempotent request again. Only a kept
-        // connection can be stale, so only there it is paid.
-        let copy = (lease.reused && repeatable).then(|| head_copy(&request));
+        // A copy of the head is the price of sending a request again. Only a kept connection can be
+        // stale, so only there it is paid.
+        let refusable = empty && matches!(lease.sender, Sender::Http2(_));
+        let copy = (lease.reused && (repeatable || refusable)).then(|| head_copy(&request));
         sent += 1;
         let began = Instant::now();
         let (error, unsent) = match send(&mut lease, request).await {
@@ -127,7 +128,8 @@ async fn exchange(
         }
         let again = match (stale, unsent) {
             (true, Some(unsent)) => Some(unsent),
-            (true, None) if !is_invalid(&error) => copy,
+            (true, None) if is_unprocessed(&error) => copy,
+            (true, None) if repeatable && !is_invalid(&error) => copy,
             _ => None,
         };
         let Some(again) = again else {

@@ -138,13 +138,29 @@ impl ProxyError {
     }
 }
 
-/// Whether what came is no HTTP/1, or more than the head of an answer may have.
+/// Whether the endpoint is known not to have looked at the request: it refused the stream, or said
+/// GOAWAY below it (RFC 9113, 8.7). Such a request may be sent again, whatever it asks for.
+pub(crate) fn is_unprocessed(error: &hyper::Error) -> bool {
+    of_http2(error).is_some_and(|error| {
+        // The engine gives a GOAWAY of the endpoint to the streams above the last one that it
+        // names, and to no others.
+        error.is_remote()
+            && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM))
+    })
+}
+
+/// Whether what the endpoint sent was not HTTP, or more than the head of an answer may have.
 pub(crate) fn is_invalid(error: &hyper::Error) -> bool {
     let source = std::error::Error::source(error);
     error.is_parse()
+        || of_http2(error).is_some_and(h2::Error::is_library)
         || source
             .and_then(|source| source.downcast_ref::<std::io::Error>())
             .is_some_and(|error| error.kind() == std::io::ErrorKind::InvalidData)
+}
+
+fn of_http2(error: &hyper::Error) -> Option<&h2::Error> {
+    std::error::Error::source(error)?.downcast_ref()
 }
 
 fn rejected(reject: Reject) -> (StatusCode, Reason) {

@@ -14,7 +14,7 @@ use rand::RngExt;
 
 use super::attempt::{Answered, Outgoing, attempt, is_idempotent};
 use super::deadline::Deadlines;
-use super::error::ProxyError;
+use super::error::{ProxyError, is_unprocessed};
 use super::outcome::Outcome;
 use crate::http::body::RequestBody;
 use crate::http::replay::Replay;
@@ -252,7 +252,7 @@ impl Failure {
                 failure(RetryReason::Timeout, false)
             }
             Err(ProxyError::Connect(_)) => failure(RetryReason::ConnectFailed, false),
-            Err(ProxyError::Upstream(error)) if refused_stream(error) => {
+            Err(ProxyError::Upstream(error)) if is_unprocessed(error) => {
                 failure(RetryReason::RefusedStream, false)
             }
             Err(ProxyError::Upstream(_) | ProxyError::Answer(_)) => {
@@ -271,14 +271,6 @@ impl Failure {
         let own = least.saturating_add(least.mul_f64(chance));
         own.max(self.wait.unwrap_or_default())
     }
-}
-
-/// The stream was not processed (RFC 9113, 8.7).
-fn refused_stream(error: &hyper::Error) -> bool {
-    let source = std::error::Error::source(error);
-    source
-        .and_then(|source| source.downcast_ref::<h2::Error>())
-        .is_some_and(|error| error.reason() == Some(h2::Reason::REFUSED_STREAM))
 }
 
 /// Takes the rest of an answer that nobody gets, so that its connection can be used again. A long one

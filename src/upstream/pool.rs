@@ -501,6 +501,10 @@ async fn open_http2(stream: Stream, permit: Permit) -> hyper::Result<SharedHttp2
         .initial_stream_window_size(256 * 1024)
         .initial_connection_window_size(1024 * 1024)
         .max_send_buf_size(64 * 1024)
+        // An answer's head may be as large as in HTTP/1.
+        .max_header_list_size(64 * 1024)
+        .max_frame_size(16 * 1024)
+        .header_table_size(4096)
         .handshake(TokioIo::new(stream))
         .await?;
     let most_streams = Rc::new(Cell::new(connection.current_max_send_streams()));
