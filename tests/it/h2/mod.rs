@@ -3,10 +3,12 @@
 
 #![expect(clippy::too_many_lines, reason = "tables are as long as they are")]
 
+mod backends;
 mod bodies;
 mod cases;
 mod fields;
 mod floods;
 mod frames;
+mod mutations;
 mod recorder;
 mod wire;

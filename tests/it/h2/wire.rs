@@ -2,7 +2,7 @@
 //! for what a proxy says to it.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crate::support::DEADLINE;
@@ -222,6 +222,11 @@ impl Wire {
         self.stream.write_all(bytes).is_ok()
     }
 
+    pub(crate) fn finish(&mut self) {
+        // It may be closed already.
+        drop(self.stream.shutdown(Shutdown::Write));
+    }
+
     /// The next frame; `None` when the other side has closed, in whatever way, or is silent for long.
     pub(crate) fn receive(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
@@ -277,6 +282,19 @@ impl Wire {
         }
         assert!(!self.silent, "never closed");
         last
+    }
+
+    /// Everything until the end; how many bytes. `None` when there is silence instead.
+    pub(crate) fn drain(&mut self, limit: Duration) -> Option<usize> {
+        self.stream.set_read_timeout(Some(limit)).unwrap();
+        let (mut total, mut buffer) = (0, vec![0; 1 << 16]);
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(count @ 1..) => total += count,
+                Err(error) if silence(&error) => return None,
+                Ok(0) | Err(_) => return Some(total),
+            }
+        }
     }
 }
 
