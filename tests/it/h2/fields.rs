@@ -167,6 +167,17 @@ fn pseudo_fields() -> Vec<Case> {
             "http://evil.example/case-0000",
         ),
         replaced(":path * with GET", Status(400), ":path", "*"),
+        only(
+            "OPTIONS *",
+            Served,
+            &[
+                (":method", "OPTIONS"),
+                SCHEME,
+                AUTHORITY,
+                (":path", "*"),
+                ("x-case", PATH),
+            ],
+        ),
         replaced(":path with a space", bad, ":path", "/case-0000 HTTP/1.1"),
         replaced(
             ":path with CR LF",

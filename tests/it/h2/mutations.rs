@@ -53,7 +53,7 @@ fn changed_sequences_neither_hang_nor_reach_the_backend_uncanonical() {
     let recorder = Recorder::start();
     let proxy = proxy(&recorder);
     let web = proxy.addr("web");
-    let mut chance = Chance(0x5eed_0f_0001);
+    let mut chance = Chance(0x5eed_0f00_0001);
     let cases: Vec<_> = [fields::all(), bodies::all(), frames::all()]
         .into_iter()
         .flatten()

@@ -62,10 +62,10 @@ impl Recorder {
         Self { backend, record }
     }
 
-    /// The whole requests whose target contains the text.
-    pub(crate) fn whole(&self, target: &str) -> Vec<Recorded> {
+    /// The whole requests whose head contains the text.
+    pub(crate) fn whole(&self, text: &str) -> Vec<Recorded> {
         let record = self.record.lock().unwrap();
-        let of = |r: &&Recorded| r.whole && r.target().contains(target);
+        let of = |r: &&Recorded| r.whole && r.lines.iter().any(|line| line.contains(text));
         record.requests.iter().filter(of).cloned().collect()
     }
 
