@@ -15,6 +15,7 @@ mod fields;
 mod head;
 mod keys;
 mod lines;
+mod proxy_protocol;
 mod split;
 mod traceparent;
 
@@ -23,6 +24,7 @@ pub use self::configuration::configuration;
 pub use self::fields::fields;
 pub use self::head::head;
 pub use self::keys::keys;
+pub use self::proxy_protocol::proxy_protocol;
 pub use self::split::split;
 pub use self::traceparent::traceparent;
 
@@ -30,12 +32,13 @@ pub use self::traceparent::traceparent;
 pub type Target = fn(&[u8]);
 
 /// Every target, by its name in `fuzz/`.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("access_log", access_log),
     ("configuration", configuration),
     ("fields", fields),
     ("head", head),
     ("keys", keys),
+    ("proxy_protocol", proxy_protocol),
     ("split", split),
     ("traceparent", traceparent),
 ];
