@@ -222,7 +222,7 @@ impl Wire {
         self.stream.write_all(bytes).is_ok()
     }
 
-    pub(crate) fn finish(&mut self) {
+    pub(crate) fn finish(&self) {
         // It may be closed already.
         drop(self.stream.shutdown(Shutdown::Write));
     }
