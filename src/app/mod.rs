@@ -112,7 +112,7 @@ impl App {
             process,
         });
         let admin = admin::serve(&state, options.admin).await?;
-        upkeep::tend(&snapshot);
+        upkeep::tend(&snapshot, None);
         manager.apply(prepared, &snapshot).await;
         state.note_bound(manager.bound());
         let reloader = Reloader {

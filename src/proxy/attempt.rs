@@ -12,7 +12,7 @@ use http::{HeaderValue, Method, Request, Response, Uri, Version, request};
 use hyper::body::Incoming;
 
 use super::context::Worker;
-use super::error::{ProxyError, is_invalid, is_unprocessed};
+use super::error::{ProxyError, is_unprocessed, is_unreadable};
 use crate::http::body::{RequestBody, RequestProgress};
 use crate::http::framing;
 use crate::telemetry::backend::{AttemptOutcome, RetryReason};
@@ -123,13 +123,13 @@ async fn exchange(
         // RFC 9110, 9.2.2: again only if it was never sent, or may be sent twice; and only if a kept
         // connection is to blame. An answer that cannot be parsed is an answer.
         let stale = lease.reused && sent == 1;
-        if stale && !is_invalid(&error) {
+        if stale && !is_unreadable(&error) {
             lease.stale();
         }
         let again = match (stale, unsent) {
             (true, Some(unsent)) => Some(unsent),
             (true, None) if is_unprocessed(&error) => copy,
-            (true, None) if repeatable && !is_invalid(&error) => copy,
+            (true, None) if repeatable && !is_unreadable(&error) => copy,
             _ => None,
         };
         let Some(again) = again else {

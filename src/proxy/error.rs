@@ -149,11 +149,16 @@ pub(crate) fn is_unprocessed(error: &hyper::Error) -> bool {
     })
 }
 
-/// Whether what the endpoint sent was not HTTP, or more than the head of an answer may have.
-pub(crate) fn is_invalid(error: &hyper::Error) -> bool {
+/// Whether what the endpoint sent was not HTTP.
+fn is_invalid(error: &hyper::Error) -> bool {
+    is_unreadable(error) || of_http2(error).is_some_and(h2::Error::is_library)
+}
+
+/// Whether an answer came over HTTP/1 that is none, or has more than the head of one may have. A fault of
+/// HTTP/2 concerns the connection, and may be of an earlier request's making.
+pub(crate) fn is_unreadable(error: &hyper::Error) -> bool {
     let source = std::error::Error::source(error);
     error.is_parse()
-        || of_http2(error).is_some_and(h2::Error::is_library)
         || source
             .and_then(|source| source.downcast_ref::<std::io::Error>())
             .is_some_and(|error| error.kind() == std::io::ErrorKind::InvalidData)

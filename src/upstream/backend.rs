@@ -75,6 +75,7 @@ pub(crate) struct Backend {
     ejections: Arc<Notify>,
     changed: Arc<Notify>,
     tended: AtomicBool,
+    retired: AtomicBool,
     balancer: Balancer,
     metrics: Arc<BackendMetrics>,
 }
@@ -104,19 +105,13 @@ impl Backend {
             .addresses
             .iter()
             .map(|address| {
-                let known = known(address);
-                let endpoint = known.unwrap_or_else(|| {
+                known(address).unwrap_or_else(|| {
                     let new = Endpoint::new(*address);
-                    new.enter(State::Unknown);
+                    if settings.health.is_some() {
+                        new.enter(State::Unknown);
+                    }
                     new
-                });
-                // Without checks there is nothing to wait for, and nothing that would end a state.
-                if settings.health.is_none() {
-                    endpoint.enter(State::Ready);
-                }
-                // Its time was kept by the backend before.
-                endpoint.record().take_back();
-                endpoint
+                })
             })
             .collect();
         let balancer = match settings.policy {
@@ -131,6 +126,7 @@ impl Backend {
             ejections: Arc::default(),
             changed: Arc::default(),
             tended: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
             balancer,
             metrics,
         });
@@ -207,9 +203,31 @@ impl Backend {
         Arc::clone(&self.changed)
     }
 
-    /// Whether nobody looks after this backend yet; whoever is told so must do it.
+    /// Whether nobody looks after this backend yet; whoever is told so must do it. What the backend
+    /// before knew of an endpoint and nobody would end now is forgotten.
     pub(crate) fn begin_tending(&self) -> bool {
-        !self.tended.swap(true, Ordering::Relaxed)
+        if self.tended.swap(true, Ordering::Relaxed) {
+            return false;
+        }
+        for endpoint in self.endpoints().all() {
+            if self.settings.health.is_none() {
+                endpoint.enter(State::Ready);
+            }
+            endpoint.record().take_back();
+        }
+        self.refresh();
+        true
+    }
+
+    /// Another backend has its name and endpoints now: nobody looks after this one any more.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+        self.changed.notify_one();
+        self.ejections.notify_one();
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
     }
 
     pub(crate) fn name(&self) -> &str {

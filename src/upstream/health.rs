@@ -86,7 +86,7 @@ pub(crate) async fn tend(backend: Weak<Backend>, seed: u64) {
         let Some(held) = backend.upgrade() else {
             return;
         };
-        if held.settings().health.is_none() {
+        if held.settings().health.is_none() || held.is_retired() {
             return;
         }
         let endpoints = held.endpoints();
@@ -117,6 +117,10 @@ async fn check_always(backend: Weak<Backend>, endpoint: Weak<Endpoint>, seed: u6
             return;
         };
         let result = check(&backend, settings, endpoint.address()).await;
+        // Whoever looks after the endpoint by now may ask something else.
+        if backend.is_retired() {
+            return;
+        }
         note(&backend, settings, &endpoint, &mut streak, result);
         let interval = settings.interval;
         drop((backend, endpoint, known));

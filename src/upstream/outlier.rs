@@ -125,7 +125,12 @@ pub(crate) async fn tend(backend: Weak<Backend>) {
         let Some(held) = backend.upgrade() else {
             return;
         };
-        let Some(settings) = &held.settings().outlier else {
+        let Some(settings) = held
+            .settings()
+            .outlier
+            .as_ref()
+            .filter(|_| !held.is_retired())
+        else {
             return;
         };
         let now = Instant::now();
