@@ -265,7 +265,7 @@ impl Wire {
 
     /// The next frame if one comes soon.
     pub(crate) fn quiet(&mut self) -> Option<Frame> {
-        let soon = Duration::from_millis(30);
+        let soon = Duration::from_millis(500);
         self.stream.set_read_timeout(Some(soon)).unwrap();
         let waits = self.stream.peek(&mut [0]).is_ok_and(|count| count > 0);
         self.stream.set_read_timeout(Some(DEADLINE)).unwrap();
