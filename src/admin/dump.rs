@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::State;
 use crate::config::values::Identity;
 use crate::drain::Phase;
+use crate::proxy_protocol::Version;
 use crate::snapshot::port::ProxyProtocol;
 use crate::snapshot::rule::{OnUnavailable, Rule};
 use crate::telemetry::process::resident_bytes;
@@ -194,6 +195,8 @@ pub(crate) struct BackendView {
     name: String,
     protocol: &'static str,
     policy: &'static str,
+    /// `v1` or `v2`; null where endpoints are not told whose connections they get.
+    proxy_protocol: Option<&'static str>,
     usable: bool,
     /// Open connections to it.
     connections: u32,
@@ -235,6 +238,10 @@ pub(crate) fn backends(state: &State) -> Vec<BackendView> {
                 Policy::RoundRobin => "roundRobin",
                 Policy::LeastRequest => "leastRequest",
             },
+            proxy_protocol: settings.proxy_protocol.map(|version| match version {
+                Version::V1 => "v1",
+                Version::V2 => "v2",
+            }),
             usable: backend.is_usable(),
             connections: backend.metrics().open.load(Ordering::Relaxed),
             requests_in_flight: backend.metrics().serving.load(Ordering::Relaxed),

@@ -13,6 +13,7 @@ use super::proxy_protocol;
 use crate::http::serve::{self, Control, Ended};
 use crate::proxy::context::{Connection, Connections, Session, Worker};
 use crate::proxy::handler::{Exchange, handle};
+use crate::proxy_protocol::Addresses;
 use crate::snapshot::port::Door;
 use crate::tls::server as tls;
 use crate::tls::stream::Stream;
@@ -32,12 +33,12 @@ pub(crate) fn spawn(stream: TcpStream, peer: SocketAddr, worker: &Rc<Worker>, do
             tracing::debug!(%peer, %error, "the connection was lost before its first byte");
             return;
         }
-        let mut client = peer;
+        let mut addresses = ends(&stream, peer, &door);
         if let Some(expected) = &door.proxy_protocol {
             // Out of line, so that connections without it do not carry its state.
             let told = Box::pin(proxy_protocol::read(&mut stream, peer, expected));
             match control.until_closed(told).await {
-                Some(Ok(told)) => client = told.map_or(peer, |told| told.source),
+                Some(Ok(told)) => addresses = told.unwrap_or(addresses),
                 Some(Err(refused)) => {
                     refused.log(peer, door.address);
                     return;
@@ -60,7 +61,7 @@ pub(crate) fn spawn(stream: TcpStream, peer: SocketAddr, worker: &Rc<Worker>, do
         let connection = Connection::new(
             worker,
             Rc::clone(&control),
-            client,
+            addresses,
             Arc::clone(&door),
             session,
         );
@@ -82,6 +83,15 @@ pub(crate) fn spawn(stream: TcpStream, peer: SocketAddr, worker: &Rc<Worker>, do
             }
         }
     }));
+}
+
+/// The socket's own addresses; where nobody is told the local one, the listener's stands for it.
+fn ends(stream: &TcpStream, peer: SocketAddr, door: &Door) -> Addresses {
+    let local = door.tells_destination.then(|| stream.local_addr().ok());
+    Addresses {
+        source: peer,
+        destination: local.flatten().unwrap_or(door.address),
+    }
 }
 
 /// Shakes hands where the address has TLS. An address that is gone altogether may have had it.

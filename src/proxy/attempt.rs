@@ -11,7 +11,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Request, Response, Uri, Version, request};
 use hyper::body::Incoming;
 
-use super::context::Worker;
+use super::context::Connection;
 use super::error::{ProxyError, is_unprocessed, is_unreadable};
 use crate::http::body::{RequestBody, RequestProgress};
 use crate::http::framing;
@@ -46,13 +46,13 @@ pub(crate) struct Answered {
 /// # Errors
 /// What stands between the request and an answer; it has been counted.
 pub(crate) async fn attempt(
-    worker: &Worker,
+    connection: &Connection,
     backend: &Backend,
     endpoint: &Arc<Endpoint>,
     outgoing: Outgoing,
     deadline: Option<Instant>,
 ) -> Result<Answered, ProxyError> {
-    let exchange = exchange(worker, backend, endpoint, outgoing);
+    let exchange = exchange(connection, backend, endpoint, outgoing);
     let result = match deadline {
         None => exchange.await,
         Some(deadline) => match tokio::time::timeout_at(deadline.into(), exchange).await {
@@ -79,7 +79,7 @@ pub(crate) async fn attempt(
 }
 
 async fn exchange(
-    worker: &Worker,
+    connection: &Connection,
     backend: &Backend,
     endpoint: &Arc<Endpoint>,
     outgoing: Outgoing,
@@ -92,11 +92,13 @@ async fn exchange(
     let mut sent = 0;
     loop {
         let wanted = Wanted {
+            client: &connection.addresses,
             repeatable,
             new: sent > 0,
             tunnel,
         };
-        let mut lease = worker.pools.lease(backend, endpoint, wanted).await?;
+        let pools = connection.pools(backend);
+        let mut lease = pools.lease(backend, endpoint, wanted).await?;
         encode(&lease.sender, backend, &mut request, &outgoing.authority)?;
         // A copy of the head is the price of sending a request again. Only a kept connection can be
         // stale, so only there it is paid.

@@ -2,7 +2,7 @@
 //!
 //! Typed, never `http::Extensions`. Must not know what is done with it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -16,10 +16,12 @@ use rand::rngs::SmallRng;
 
 use crate::config::values::Identity;
 use crate::http::serve::{Close, Control};
+use crate::proxy_protocol::Addresses;
 use crate::snapshot::current::Reader;
 use crate::snapshot::port::{Door, Port};
 use crate::snapshot::{AccessLogHandle, Snapshot};
 use crate::tls::identity::PeerIdentity;
+use crate::upstream::backend::Backend;
 use crate::upstream::pool::Pools;
 
 /// Everything that belongs to one thread of the data path.
@@ -175,33 +177,53 @@ impl Session {
 pub(crate) struct Connection {
     pub(crate) worker: Rc<Worker>,
     pub(crate) control: Rc<Control>,
-    pub(crate) peer: SocketAddr,
+    /// Its ends, as the socket has them or as the PROXY protocol told them.
+    pub(crate) addresses: Addresses,
     /// The peer's address as a field value.
     pub(crate) peer_value: HeaderValue,
     /// What TLS says of the client; `None` for plain HTTP.
     pub(crate) session: Option<Session>,
     pub(crate) door: Arc<Door>,
+    /// Made for the first backend that is told whose connections it gets.
+    own_pools: OnceCell<Rc<Pools>>,
 }
 
 impl Connection {
     pub(crate) fn new(
         worker: Rc<Worker>,
         control: Rc<Control>,
-        peer: SocketAddr,
+        mut addresses: Addresses,
         door: Arc<Door>,
         session: Option<Session>,
     ) -> Rc<Self> {
-        let address = peer.ip().to_canonical();
+        let address = addresses.source.ip().to_canonical();
+        addresses.source.set_ip(address);
         let peer_value = HeaderValue::try_from(address.to_string());
         Rc::new(Self {
             worker,
             control,
-            peer: SocketAddr::new(address, peer.port()),
+            addresses,
             // An address is always a valid field value; "unknown" is the word of RFC 7239 for none.
             peer_value: peer_value.unwrap_or_else(|_| HeaderValue::from_static("unknown")),
             session,
             door,
+            own_pools: OnceCell::new(),
         })
+    }
+
+    /// Who is at the other end.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.addresses.source
+    }
+
+    /// Kept connections to a backend that requests of this connection may use: the worker's, but its
+    /// own where they tell whose they are.
+    pub(crate) fn pools(&self, backend: &Backend) -> &Pools {
+        if backend.tells_client() {
+            self.own_pools.get_or_init(|| self.worker.pools.of_client())
+        } else {
+            &self.worker.pools
+        }
     }
 
     /// `http` or `https`.

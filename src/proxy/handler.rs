@@ -204,7 +204,7 @@ fn admit(
     outcome: &mut Outcome,
     target: &Target,
 ) -> Result<std::net::IpAddr, ProxyError> {
-    let client = believe(listener, parts, connection.peer.ip())?;
+    let client = believe(listener, parts, connection.peer().ip())?;
     let request_id = match parts.headers.get(X_REQUEST_ID) {
         Some(id) => id.clone(),
         None => {
@@ -387,7 +387,7 @@ fn for_next_hop(
     listener: &Listener,
     target: &Target,
 ) {
-    if !headers::is_trusted(connection.peer.ip(), &listener.trusted) {
+    if !headers::is_trusted(connection.peer().ip(), &listener.trusted) {
         headers::strip_own(&mut parts.headers);
     }
     headers::strip_request(&mut parts.headers);

@@ -98,7 +98,7 @@ impl Outcome {
                 host: HeaderValue::from_static(""),
                 request_id: HeaderValue::from_static(""),
                 trace,
-                client: connection.peer.ip(),
+                client: connection.peer().ip(),
                 user_agent: parts.headers.get(USER_AGENT).cloned(),
                 referer: parts.headers.get(REFERER).cloned(),
             })
@@ -203,7 +203,7 @@ impl Outcome {
         let named = |name: &'_ str| name != NONE;
         let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let (host, request_id) = (text(&log.host), text(&log.request_id));
-        let client_is_peer = log.client == self.connection.peer.ip();
+        let client_is_peer = log.client == self.connection.peer().ip();
         log.handle.log.write(&Record {
             time: self.began.wall,
             listener: finished.listener.1,
@@ -219,7 +219,7 @@ impl Outcome {
             trace_id: log.trace.as_ref().map(Traceparent::trace_id),
             span_id: log.trace.as_ref().map(Traceparent::span_id),
             client: log.client,
-            client_port: client_is_peer.then(|| self.connection.peer.port()),
+            client_port: client_is_peer.then(|| self.connection.peer().port()),
             identity: self.connection.identity().map(Identity::name),
             method: log.method.as_str(),
             scheme: self.connection.scheme(),

@@ -195,7 +195,7 @@ impl<'a> Call<'a> {
             progress,
         };
         outcome.attempts += 1;
-        let answered = attempt(&connection.worker, backend, &endpoint, outgoing, until.head)
+        let answered = attempt(&connection, backend, &endpoint, outgoing, until.head)
             .await
             .map_err(|error| until.whose(error))?; //                            400, 408, 413, 5xx
         outcome.attempts += answered.sent - 1;

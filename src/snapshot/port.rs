@@ -27,6 +27,8 @@ pub(crate) struct Door {
     pub(crate) max_connections: u32,
     /// `None` where no header is read.
     pub(crate) proxy_protocol: Option<ProxyProtocol>,
+    /// Some backend is told where clients connected to, so it is worth asking the kernel.
+    pub(crate) tells_destination: bool,
     pub(crate) metrics: Arc<ListenerMetrics>,
 }
 

@@ -16,6 +16,7 @@ use super::outlier::{OutlierSettings, most_ejected};
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
+use crate::proxy_protocol::{Addresses, Version, encode};
 use crate::telemetry::backend::{BackendMetrics, EjectionReason};
 use crate::tls::client::{OriginSettings, Originator};
 
@@ -42,6 +43,8 @@ pub(crate) struct Settings {
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) protocol: Protocol,
     pub(crate) tls: Option<OriginSettings>,
+    /// Its connections begin with a header that tells whose they are.
+    pub(crate) proxy_protocol: Option<Version>,
     pub(crate) policy: Policy,
     pub(crate) health: Option<HealthSettings>,
     pub(crate) outlier: Option<OutlierSettings>,
@@ -92,7 +95,9 @@ impl Backend {
         let known = |address: &SocketAddr| {
             // A kept connection must be one that would be made now.
             let earlier = earlier.filter(|e| {
-                e.settings.protocol == settings.protocol && e.settings.tls == settings.tls
+                e.settings.protocol == settings.protocol
+                    && e.settings.tls == settings.tls
+                    && e.settings.proxy_protocol == settings.proxy_protocol
             })?;
             earlier
                 .endpoints()
@@ -241,6 +246,17 @@ impl Backend {
     /// `None` for plain text.
     pub(crate) fn tls(&self) -> Option<&Arc<Originator>> {
         self.tls.as_ref()
+    }
+
+    /// Whether its connections tell whose they are, so that none may serve two clients.
+    pub(crate) fn tells_client(&self) -> bool {
+        self.settings.proxy_protocol.is_some()
+    }
+
+    /// What a connection for a client begins with, before TLS. Without one it says that it is our own.
+    pub(crate) fn preface(&self, client: Option<&Addresses>) -> Vec<u8> {
+        let version = self.settings.proxy_protocol;
+        version.map_or_else(Vec::new, |version| encode(version, client))
     }
 
     /// As they are now.

@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::tls::client::Originator;
@@ -64,17 +65,22 @@ impl ConnectError {
     }
 }
 
-/// Connects. A zero `limit` means no deadline but the kernel's. With `http1`, nothing else is offered.
+/// Connects, and sends `preface` before anything else. A zero `limit` means no deadline but the
+/// kernel's. With `http1`, nothing else is offered.
 pub(crate) async fn connect(
     address: SocketAddr,
+    preface: &[u8],
     tls: Option<&Originator>,
     http1: bool,
     limit: Duration,
 ) -> Result<Stream, ConnectError> {
     let attempt = async {
         let tcp = async {
-            let stream = TcpStream::connect(address).await?;
+            let mut stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
+            if !preface.is_empty() {
+                stream.write_all(preface).await?;
+            }
             Ok(stream)
         };
         let stream = tcp

@@ -196,7 +196,9 @@ async fn check(
         let tls = backend.tls().map(|tls| &**tls);
         let grpc = matches!(settings.probe, Probe::Grpc { .. });
         let http1 = !grpc && backend.settings().protocol != Protocol::H2c;
-        let stream = connect(address, tls, http1, settings.timeout).await?;
+        // A check is nobody's but our own.
+        let preface = backend.preface(None);
+        let stream = connect(address, &preface, tls, http1, settings.timeout).await?;
         match &settings.probe {
             Probe::Tcp => Ok(()),
             Probe::Http {

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::future::poll_fn;
 use std::pin::pin;
-use std::rc::Rc;
+use std::rc::{self, Rc};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -25,6 +25,7 @@ use super::endpoint::{Endpoint, EndpointId};
 use crate::http::body::RequestBody;
 use crate::http::headers::KEEP_ALIVE;
 use crate::http::serve::LocalExecutor;
+use crate::proxy_protocol::Addresses;
 use crate::telemetry::backend::BackendMetrics;
 use crate::tls::stream::{Fault, Stream};
 
@@ -35,10 +36,12 @@ const FRESH: Duration = Duration::from_secs(1);
 /// Most bytes of an answer's head.
 const ANSWER_HEAD: usize = 128 * 1024;
 
-/// Every kept connection of a worker.
+/// Every kept connection of a worker; or, where connections tell whose they are, of one client.
 #[derive(Debug, Default)]
 pub(crate) struct Pools {
     by_endpoint: RefCell<HashMap<EndpointId, Rc<Pool>>>,
+    /// Of clients. Those that have left are forgotten by a sweep.
+    of_clients: RefCell<Vec<rc::Weak<Self>>>,
 }
 
 /// The kept connections to one endpoint.
@@ -57,7 +60,9 @@ struct Pool {
 
 /// What a request needs of its connection.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wanted {
+pub(crate) struct Wanted<'a> {
+    /// Whose it is, for backends that are told.
+    pub(crate) client: &'a Addresses,
     /// The request may be sent again if a kept connection turns out stale.
     pub(crate) repeatable: bool,
     /// Not a kept one.
@@ -205,7 +210,7 @@ impl Pools {
         &self,
         backend: &Backend,
         endpoint: &Arc<Endpoint>,
-        wanted: Wanted,
+        wanted: Wanted<'_>,
     ) -> Result<Lease, ConnectError> {
         let pool = self.pool(backend, endpoint);
         let http1 = match backend.settings().protocol {
@@ -219,7 +224,7 @@ impl Pools {
             {
                 return Ok(lease);
             }
-            let opened = pool.open(backend, endpoint, wanted.tunnel).await?;
+            let opened = pool.open(backend, endpoint, wanted).await?;
             return Ok(pool.lease_of(opened));
         }
         Pool::shared_http2(pool, backend, endpoint, wanted).await
@@ -255,8 +260,20 @@ impl Pools {
         }
     }
 
+    /// For one client's connections, which no other client gets. They close when this is dropped, and
+    /// until then are swept with the worker's.
+    pub(crate) fn of_client(&self) -> Rc<Self> {
+        let pools = Rc::new(Self::default());
+        self.of_clients.borrow_mut().push(Rc::downgrade(&pools));
+        pools
+    }
+
     /// Closes what has been kept too long, and everything of endpoints that are gone.
     pub(crate) fn sweep(&self, now: Instant) {
+        self.of_clients.borrow_mut().retain(|pools| {
+            let pools = pools.upgrade();
+            pools.inspect(|pools| pools.sweep(now)).is_some()
+        });
         self.by_endpoint.borrow_mut().retain(|_, pool| {
             if pool.endpoint.strong_count() == 0 {
                 return false;
@@ -280,6 +297,9 @@ impl Pools {
 
     /// Closes every kept connection.
     pub(crate) fn clear(&self) {
+        for pools in self.of_clients.take().iter().filter_map(rc::Weak::upgrade) {
+            pools.clear();
+        }
         self.by_endpoint.borrow_mut().clear();
     }
 }
@@ -363,12 +383,13 @@ impl Pool {
         self: &Rc<Self>,
         backend: &Backend,
         endpoint: &Endpoint,
-        tunnel: bool,
+        wanted: Wanted<'_>,
     ) -> Result<Opened, ConnectError> {
         let permit = Permit::take(backend)?;
         let (address, protocol) = (endpoint.address(), backend.settings().protocol);
         let (tls, limit) = (backend.tls(), backend.settings().connect_timeout);
-        let stream = connect(address, tls.map(|tls| &**tls), tunnel, limit).await?;
+        let (preface, tunnel) = (backend.preface(Some(wanted.client)), wanted.tunnel);
+        let stream = connect(address, &preface, tls.map(|tls| &**tls), tunnel, limit).await?;
         let agreed = matches!(stream, Stream::Plain(_)) || stream.alpn() == Some(b"h2");
         let http2 = match protocol {
             Protocol::Http1 => false,
@@ -414,7 +435,7 @@ impl Pool {
         pool: Rc<Self>,
         backend: &Backend,
         endpoint: &Endpoint,
-        wanted: Wanted,
+        wanted: Wanted<'_>,
     ) -> Result<Lease, ConnectError> {
         let mut new = wanted.new;
         loop {
@@ -427,7 +448,7 @@ impl Pool {
             new = false;
             // Whoever connected may have learnt that there is nothing to share.
             if pool.chose_http1.get() {
-                let opened = pool.open(backend, endpoint, wanted.tunnel).await?;
+                let opened = pool.open(backend, endpoint, wanted).await?;
                 return Ok(pool.lease_of(opened));
             }
         }
@@ -438,7 +459,7 @@ impl Pool {
             pool: Rc::clone(&pool),
             notify,
         };
-        let opened = pool.open(backend, endpoint, wanted.tunnel).await?;
+        let opened = pool.open(backend, endpoint, wanted).await?;
         Ok(Rc::clone(&pool).lease_of(opened))
     }
 
@@ -476,7 +497,7 @@ impl Pool {
 async fn open_http1(
     stream: Stream,
     permit: Permit,
-    pool: std::rc::Weak<Pool>,
+    pool: rc::Weak<Pool>,
 ) -> hyper::Result<(http1::SendRequest<RequestBody>, AnswerBound)> {
     let bound = AnswerBound::default();
     let io = TokioIo::new(Bounded::new(stream, &bound));

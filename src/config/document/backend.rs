@@ -26,6 +26,12 @@ pub struct Backend {
     /// TLS to the endpoints. Absent: none.
     #[serde(default)]
     pub tls: Option<BackendTls>,
+    /// The header of the PROXY protocol that each connection to an endpoint begins with, before TLS; it
+    /// tells the client's address and the one that the client connected to. A connection that tells
+    /// whose it is serves only requests of that client's connection, and ends with it, so there are at
+    /// least as many as clients. Absent: none.
+    #[serde(default)]
+    pub proxy_protocol: Option<ProxyProtocolVersion>,
     /// How a request's endpoint is chosen.
     #[serde(default)]
     pub load_balancing: LoadBalancing,
@@ -73,6 +79,16 @@ pub enum BackendProtocol {
     H2c,
     /// Under TLS what the endpoint chooses by ALPN; otherwise HTTP/1.1.
     Auto,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum ProxyProtocolVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 /// How a request's endpoint is chosen.

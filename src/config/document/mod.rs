@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use self::authorization::{Authorization, AuthorizationRule};
 pub use self::backend::{
     Backend, BackendLimits, BackendProtocol, Endpoint, LoadBalancing, LoadBalancingPolicy, Pool,
+    ProxyProtocolVersion,
 };
 pub use self::filter::{
     DirectResponse, Field, Filter, FilterType, HeaderModifier, PathModifier, PathModifierType,

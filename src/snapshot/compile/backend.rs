@@ -10,6 +10,7 @@ use http::Uri;
 use super::{CompileError, Compiler, tls};
 use crate::config::document as written;
 use crate::config::values::EndpointAddress;
+use crate::proxy_protocol::Version;
 use crate::telemetry::backend::BackendMetrics;
 use crate::upstream::backend::{Backend, Policy, PoolSettings, Protocol, Settings};
 use crate::upstream::health::{HealthSettings, Probe};
@@ -37,6 +38,10 @@ impl Compiler<'_> {
             addresses: addresses.into_iter().map(|(address, _)| address).collect(),
             protocol,
             tls: tls.clone(),
+            proxy_protocol: written.proxy_protocol.map(|version| match version {
+                written::ProxyProtocolVersion::V1 => Version::V1,
+                written::ProxyProtocolVersion::V2 => Version::V2,
+            }),
             policy: match written.load_balancing.policy {
                 written::LoadBalancingPolicy::RoundRobin => Policy::RoundRobin,
                 written::LoadBalancingPolicy::LeastRequest => Policy::LeastRequest,

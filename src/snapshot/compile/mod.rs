@@ -187,6 +187,10 @@ impl Compiler<'_> {
                 .or_default()
                 .push((id, listener));
         }
+        let tells_destination = document
+            .backends
+            .iter()
+            .any(|backend| backend.proxy_protocol.is_some());
         let port = |(address, members): (SocketAddr, Vec<(u16, &written::Listener)>)| {
             let (_, first) = *members.first()?;
             let mut by_host = HostMap::<Option<usize>>::default();
@@ -214,6 +218,7 @@ impl Compiler<'_> {
                     options: serve_options(first),
                     max_connections: first.limits.connections,
                     proxy_protocol: self.proxy_protocol(first),
+                    tells_destination,
                     metrics,
                 }),
                 generation,

@@ -23,7 +23,7 @@ fn required(backend: SocketAddr) -> String {
 }
 
 /// A connection from another address of this machine.
-fn dial_from(source: &str, address: SocketAddr) -> TcpStream {
+pub(super) fn dial_from(source: &str, address: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let source: SocketAddr = format!("{source}:0").parse().unwrap();
     socket.bind(&source.into()).unwrap();
@@ -368,7 +368,7 @@ fn http2_with_prior_knowledge_follows_a_header() {
 }
 
 /// A certificate for 127.0.0.1, its authority, and `tls` of a listener that shows it.
-fn with_tls() -> (Files, Authority, String) {
+pub(super) fn with_tls() -> (Files, Authority, String) {
     let (files, authority) = (Files::new(), Authority::new("test authority"));
     files.put("ca.crt", &authority.pem);
     files.put_pair("server", &authority.issue(&Leaf::server(&["127.0.0.1"])));

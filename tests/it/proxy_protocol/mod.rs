@@ -1,6 +1,7 @@
 //! The PROXY protocol: whose connection it is, told by who connects and told to backends.
 
 mod inbound;
+mod outbound;
 
 use std::io::Write;
 use std::net::SocketAddr;
