@@ -36,7 +36,7 @@ fn redirects(port: u16, rules: &[String], vectors: &[(&str, u16, &str)]) {
     proxy.stop();
 }
 
-/// The rows of a listener on 443 whose redirect has no scheme need a request over TLS.
+/// The rows of a listener on 443 whose redirect has no scheme are in `tls::redirect`.
 #[test]
 fn httproute_redirect_port_and_scheme() {
     type Row<'a> = (&'a str, &'a str, &'a str);

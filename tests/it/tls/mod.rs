@@ -6,6 +6,7 @@ mod directed;
 mod envoy;
 mod handshakes;
 mod hostile;
+mod redirect;
 mod rotation;
 mod scan;
 
