@@ -25,16 +25,11 @@ fn a_storm_of_informational_answers_has_a_bound() {
         false
     });
     let proxy = Proxy::start(&all_to(backend.address));
-    let began = Instant::now();
     let response = get(proxy.addr("web"), "a", "/", &[]);
     assert_eq!(response.status, 502, "{response:?}");
     let why = response.header("proxy-status").unwrap();
+    // Had the storm ended by itself, it would be `upstream_reset`.
     assert!(why.contains("upstream_invalid"), "{why}");
-    assert!(
-        began.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        began.elapsed()
-    );
     proxy.stop();
 }
 
