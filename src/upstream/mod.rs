@@ -4,7 +4,8 @@
 
 pub(crate) mod backend;
 pub(crate) mod balance;
-pub(crate) mod bound;
+mod begin;
+mod bound;
 pub(crate) mod budget;
 pub(crate) mod connect;
 pub(crate) mod endpoint;

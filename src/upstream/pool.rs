@@ -6,35 +6,27 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::future::poll_fn;
-use std::pin::pin;
 use std::rc::{self, Rc};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue};
 use hyper::client::conn::{http1, http2};
-use hyper_util::rt::TokioIo;
 use tokio::sync::Notify;
 
 use super::backend::{Backend, PoolSettings, Protocol};
-use super::bound::{AnswerBound, Bounded};
+use super::begin::{self, Permit};
+use super::bound::AnswerBound;
 use super::connect::{ConnectError, connect};
 use super::endpoint::{Endpoint, EndpointId};
 use crate::http::body::RequestBody;
 use crate::http::headers::KEEP_ALIVE;
-use crate::http::serve::LocalExecutor;
 use crate::proxy_protocol::Addresses;
-use crate::telemetry::backend::BackendMetrics;
 use crate::tls::stream::{Fault, Stream};
 
 /// A request that must not be sent twice does not go on a connection that has been kept for longer, as
 /// its endpoint may just be closing it. See [`Pool::patience`].
 const FRESH: Duration = Duration::from_secs(1);
-
-/// Most bytes of an answer's head.
-const ANSWER_HEAD: usize = 128 * 1024;
 
 /// Every kept connection of a worker; or, where connections tell whose they are, of one client.
 #[derive(Debug, Default)]
@@ -403,10 +395,25 @@ impl Pool {
         let failed = |source| ConnectError::Handshake { address, source };
         let fault = stream.fault();
         if http2 {
-            let opened = open_http2(stream, permit).await;
-            opened.map(|shared| Opened::Http2(SharedHttp2 { fault, ..shared }))
+            let opened = begin::http2(stream, permit).await;
+            opened.map(|(sender, most_streams)| {
+                let now = Instant::now();
+                Opened::Http2(SharedHttp2 {
+                    sender,
+                    fault,
+                    born: now,
+                    streams: Rc::new(RefCell::new((0, now))),
+                    most_streams,
+                })
+            })
         } else {
-            let opened = open_http1(stream, permit, Rc::downgrade(self)).await;
+            let pool = Rc::downgrade(self);
+            let ended = move || {
+                if let Some(pool) = pool.upgrade() {
+                    pool.closed();
+                }
+            };
+            let opened = begin::http1(stream, permit, ended).await;
             opened.map(|(sender, bound)| Opened::Http1(sender, bound, fault))
         }
         .map_err(failed)
@@ -494,62 +501,6 @@ impl Pool {
     }
 }
 
-async fn open_http1(
-    stream: Stream,
-    permit: Permit,
-    pool: rc::Weak<Pool>,
-) -> hyper::Result<(http1::SendRequest<RequestBody>, AnswerBound)> {
-    let bound = AnswerBound::default();
-    let io = TokioIo::new(Bounded::new(stream, &bound));
-    let (sender, connection) = http1::Builder::new()
-        .max_header_size(ANSWER_HEAD)
-        .max_buf_size(ANSWER_HEAD)
-        .handshake(io)
-        .await?;
-    drop(tokio::task::spawn_local(async move {
-        let _permit = permit;
-        // Its errors reach the request that is in flight; with none, nobody needs them.
-        drop(connection.with_upgrades().await);
-        if let Some(pool) = pool.upgrade() {
-            pool.closed();
-        }
-    }));
-    Ok((sender, bound))
-}
-
-async fn open_http2(stream: Stream, permit: Permit) -> hyper::Result<SharedHttp2> {
-    let (sender, connection) = http2::Builder::new(LocalExecutor)
-        .initial_stream_window_size(256 * 1024)
-        .initial_connection_window_size(1024 * 1024)
-        .max_send_buf_size(64 * 1024)
-        // An answer's head may be as large as in HTTP/1.
-        .max_header_list_size(64 * 1024)
-        .max_frame_size(16 * 1024)
-        .header_table_size(4096)
-        .handshake(TokioIo::new(stream))
-        .await?;
-    let most_streams = Rc::new(Cell::new(connection.current_max_send_streams()));
-    let allowed = Rc::clone(&most_streams);
-    drop(tokio::task::spawn_local(async move {
-        let _permit = permit;
-        let mut connection = pin!(connection);
-        poll_fn(|cx| {
-            let ended = connection.as_mut().poll(cx).map(drop);
-            allowed.set(connection.current_max_send_streams());
-            ended
-        })
-        .await;
-    }));
-    let now = Instant::now();
-    Ok(SharedHttp2 {
-        sender,
-        fault: None,
-        born: now,
-        streams: Rc::new(RefCell::new((0, now))),
-        most_streams,
-    })
-}
-
 struct WakeOthers {
     pool: Rc<Pool>,
     notify: Rc<Notify>,
@@ -559,29 +510,6 @@ impl Drop for WakeOthers {
     fn drop(&mut self) {
         *self.pool.connecting.borrow_mut() = None;
         self.notify.notify_waiters();
-    }
-}
-
-/// Stands for one open connection to a backend.
-struct Permit(Arc<BackendMetrics>);
-
-impl Permit {
-    fn take(backend: &Backend) -> Result<Self, ConnectError> {
-        let limit = backend.settings().pool.max_connections;
-        let metrics = backend.metrics();
-        let open = metrics.open.fetch_add(1, Ordering::Relaxed);
-        let permit = Self(Arc::clone(metrics));
-        if open >= limit {
-            return Err(ConnectError::Limit { limit });
-        }
-        metrics.connected();
-        Ok(permit)
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -1,0 +1,104 @@
+//! HTTP on a connection that stands: begun, bounded, and driven to its end in a task of its own.
+//!
+//! Owns what an endpoint may send before and around its answers, and the count of open connections.
+//! Must not know when a connection is used again.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::TokioIo;
+
+use super::backend::Backend;
+use super::bound::{AnswerBound, Bounded};
+use super::connect::ConnectError;
+use crate::http::body::RequestBody;
+use crate::http::serve::LocalExecutor;
+use crate::telemetry::backend::BackendMetrics;
+use crate::tls::stream::Stream;
+
+/// Most bytes of an answer's head.
+const ANSWER_HEAD: usize = 128 * 1024;
+
+/// Stands for one open connection to a backend.
+pub(super) struct Permit(Arc<BackendMetrics>);
+
+impl Permit {
+    /// Counts a connection.
+    ///
+    /// # Errors
+    /// When the backend has its limit.
+    pub(super) fn take(backend: &Backend) -> Result<Self, ConnectError> {
+        let limit = backend.settings().pool.max_connections;
+        let metrics = backend.metrics();
+        let open = metrics.open.fetch_add(1, Ordering::Relaxed);
+        let permit = Self(Arc::clone(metrics));
+        if open >= limit {
+            return Err(ConnectError::Limit { limit });
+        }
+        metrics.connected();
+        Ok(permit)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Begins HTTP/1; `ended` is called when the connection has.
+pub(super) async fn http1(
+    stream: Stream,
+    permit: Permit,
+    ended: impl FnOnce() + 'static,
+) -> hyper::Result<(http1::SendRequest<RequestBody>, AnswerBound)> {
+    let bound = AnswerBound::default();
+    let io = TokioIo::new(Bounded::new(stream, &bound));
+    let (sender, connection) = http1::Builder::new()
+        .max_header_size(ANSWER_HEAD)
+        .max_buf_size(ANSWER_HEAD)
+        .handshake(io)
+        .await?;
+    drop(tokio::task::spawn_local(async move {
+        let _permit = permit;
+        // Its errors reach the request that is in flight; with none, nobody needs them.
+        drop(connection.with_upgrades().await);
+        ended();
+    }));
+    Ok((sender, bound))
+}
+
+/// Begins HTTP/2. Also how many streams the endpoint allows (SETTINGS_MAX_CONCURRENT_STREAMS).
+pub(super) async fn http2(
+    stream: Stream,
+    permit: Permit,
+) -> hyper::Result<(http2::SendRequest<RequestBody>, Rc<Cell<usize>>)> {
+    let (sender, connection) = http2::Builder::new(LocalExecutor)
+        .initial_stream_window_size(256 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        .max_send_buf_size(64 * 1024)
+        // An answer's head may be as large as in HTTP/1.
+        .max_header_list_size(64 * 1024)
+        .max_frame_size(16 * 1024)
+        .header_table_size(4096)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    let most_streams = Rc::new(Cell::new(connection.current_max_send_streams()));
+    let allowed = Rc::clone(&most_streams);
+    drop(tokio::task::spawn_local(async move {
+        let _permit = permit;
+        let mut connection = pin!(connection);
+        poll_fn(|cx| {
+            let ended = connection.as_mut().poll(cx).map(drop);
+            allowed.set(connection.current_max_send_streams());
+            ended
+        })
+        .await;
+    }));
+    Ok((sender, most_streams))
+}
