@@ -277,7 +277,7 @@ pub(crate) fn is_loop(headers: &HeaderMap) -> bool {
 }
 
 /// RFC 9110, 7.6.2: whether this hop is the last one that an OPTIONS request may reach. Counts down
-/// where it is not.
+/// where it is not; of several lines the first one counts, and goes on alone.
 pub(crate) fn is_last_hop(headers: &mut HeaderMap) -> bool {
     let Some(left) = headers
         .get(MAX_FORWARDS)
@@ -504,5 +504,10 @@ mod tests {
         assert_eq!(headers[MAX_FORWARDS], "0");
         assert!(is_last_hop(&mut headers));
         assert!(!is_last_hop(&mut HeaderMap::new()));
+
+        let mut headers = map(&[("max-forwards", "2"), ("max-forwards", "9")]);
+        assert!(!is_last_hop(&mut headers));
+        let left: Vec<_> = headers.get_all(MAX_FORWARDS).iter().collect();
+        assert_eq!(left, ["1"]);
     }
 }
