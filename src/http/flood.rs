@@ -45,6 +45,12 @@ const BYTES_A_WINDOW_UPDATE: u64 = 512;
 /// Refused streams may be the client's haste before it has seen our settings.
 const REFUSED_FOR_ONE: u32 = 10;
 
+/// More work than this, and the other connections of the worker have their turn. Twice what ordinary
+/// clients put into a packet.
+pub(super) const WORK_OF_A_TURN: usize = 64;
+/// So many bytes of a field block are as much work as a frame: each can stand for a whole field.
+const BYTES_OF_WORK: usize = 128;
+
 /// The counts of one connection.
 #[derive(Debug)]
 pub(super) struct Budget {
@@ -132,16 +138,27 @@ impl Budget {
         !self.greeted || head && !whole
     }
 
-    /// Counts what has come from the client.
-    pub(super) fn receive(&mut self, bytes: &[u8], now: Instant) {
+    /// Counts what has come from the client; the work that it is to the engine.
+    pub(super) fn receive(&mut self, bytes: &[u8], now: Instant) -> usize {
         if now.saturating_duration_since(self.since) >= WINDOW {
             self.since = now;
             self.counts = Counts::default();
             self.newest_before = self.newest;
         }
         let mut received = std::mem::replace(&mut self.received, Frames::of_client());
-        received.feed(bytes, |frame| self.count(frame));
+        let mut work = 0;
+        received.feed(bytes, |frame| {
+            work += match frame.kind {
+                frames::HEADERS | frames::CONTINUATION => 1 + frame.length as usize / BYTES_OF_WORK,
+                // The engine bounds those that nobody has read yet, by how small they are. Read between
+                // two turns they would go on for ever.
+                frames::DATA => 0,
+                _ => 1,
+            };
+            self.count(frame);
+        });
         self.received = received;
+        work
     }
 
     fn count(&mut self, frame: Frame) {
@@ -305,6 +322,25 @@ mod tests {
             self.now += WINDOW;
             self
         }
+    }
+
+    /// What a worker may have to do at once is seen from frames and the bytes of fields; data is what it
+    /// is there for.
+    #[test]
+    fn frames_and_fields_are_work() {
+        let mut fed = fresh();
+        let mut work = |bytes: &[u8]| fed.budget.receive(bytes, fed.now);
+        assert_eq!(work(&frame(frames::HEADERS, 5, 1, &[0x82; 20])), 1);
+        assert_eq!(
+            work(&frame(frames::HEADERS, 5, 3, &[0xbe; 255]).repeat(2)),
+            4
+        );
+        assert_eq!(
+            work(&frame(frames::RST_STREAM, 0, 1, &[0; 4]).repeat(70)),
+            70
+        );
+        assert_eq!(work(&frame(frames::DATA, 0, 3, &[0; 9]).repeat(70)), 0);
+        assert_eq!(work(&frame(frames::PING, 0, 0, &[0; 8])[..5]), 0);
     }
 
     /// As many as the bound are fine, one more is not, and a second later it begins anew.

@@ -4,6 +4,7 @@
 //! requests, nor which bound there is.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -13,24 +14,33 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-use super::flood::Budget;
+use super::flood::{Budget, WORK_OF_A_TURN};
 use super::frames::{ENHANCE_YOUR_CALM, goaway};
 use super::stall::Signals;
 use crate::tls::stream::Stream;
 
-/// How much, and for how long, is still taken of what a client sends that has its last answer.
-const UNREAD_BYTES: usize = 4 * 1024 * 1024;
-/// See [`UNREAD_BYTES`].
-const UNREAD_TIME: Duration = Duration::from_secs(1);
+/// A client that may still be sending, and gets no more than it has, is read at most this much at a time.
+/// Enough to let it find its answer in time, and too slow to be worth sending to: reading as fast as it
+/// sends would be work that anybody can ask for.
+const UNREAD_BYTES: usize = 64 * 1024;
+/// The same of all such clients of a worker: 100 MB a second, a few percent of a core.
+const UNREAD_BYTES_OF_ALL: usize = 1024 * 1024;
+/// The time between two reads.
+const UNREAD_PAUSE: Duration = Duration::from_millis(10);
+/// How often, before it is cut off.
+const UNREAD_TURNS: u32 = 100;
+/// Such clients of a worker at a time, as each still has its buffers. More are cut off at once.
+const UNREAD_CLIENTS: usize = 128;
 
-/// How much a client is read that was told to go.
-const DISMISSED_BYTES: usize = 256 * 1024;
-
-/// How long a client that was told to go may take to do so, before it is cut off.
+/// How long a client that is told to go may take to read that.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What a client over the frames of one turn is read at a time: some 40 requests.
+const READ_OF_BUSY: usize = 1024;
 
 /// The socket, noting that something has come and that a write is blocked. hyper wants it `Send` for
 /// the sake of upgrades.
@@ -41,8 +51,93 @@ pub(super) struct Watched {
     /// Resets are looked for while nothing is read: hyper does not read behind a request when clients
     /// may half-close.
     resets: bool,
-    /// Nothing is sent any more; what still comes is thrown away, until the timer ends or so many bytes.
-    parting: Option<(Pin<Box<Sleep>>, usize)>,
+    /// Nothing is sent any more.
+    parting: Option<Parting>,
+}
+
+/// What still comes is thrown away for a while: closing over unread bytes makes the kernel send a reset,
+/// which can destroy the answer on its way (RFC 9112, 9.6).
+#[derive(Debug)]
+struct Parting {
+    pause: Pin<Box<Sleep>>,
+    turns: u32,
+}
+
+/// What all parting clients of this worker cost.
+#[derive(Debug)]
+struct Partings {
+    clients: Cell<usize>,
+    /// Bytes since then.
+    bytes: Cell<(usize, Option<Instant>)>,
+}
+
+thread_local! {
+    static PARTINGS: Partings = const {
+        Partings { clients: Cell::new(0), bytes: Cell::new((0, None)) }
+    };
+}
+
+impl Parting {
+    fn new() -> Self {
+        let others = PARTINGS.with(|all| all.clients.replace(all.clients.get() + 1));
+        Self {
+            pause: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            turns: if others < UNREAD_CLIENTS {
+                UNREAD_TURNS
+            } else {
+                0
+            },
+        }
+    }
+
+    /// Ready when the client is done, or its time is over.
+    fn poll(&mut self, tcp: &TcpStream, cx: &mut Context<'_>) -> Poll<()> {
+        let mut unread = [0; 8192];
+        while self.turns > 0 {
+            ready!(self.pause.as_mut().poll(cx));
+            self.turns -= 1;
+            let mut left = PARTINGS.with(Partings::allowance).min(UNREAD_BYTES);
+            while left > 0 {
+                match tcp.try_read(&mut unread) {
+                    Ok(count @ 1..) => {
+                        PARTINGS.with(|all| all.spend(count));
+                        left = left.saturating_sub(count);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Ok(0) | Err(_) => return Poll::Ready(()),
+                }
+            }
+            self.pause.set(tokio::time::sleep(UNREAD_PAUSE));
+        }
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Parting {
+    fn drop(&mut self) {
+        PARTINGS.with(|all| all.clients.set(all.clients.get().saturating_sub(1)));
+    }
+}
+
+impl Partings {
+    /// Bytes that may still be read before the next pause is over.
+    fn allowance(&self) -> usize {
+        let now = Instant::now();
+        match self.bytes.get() {
+            (spent, Some(since)) if now.duration_since(since) < UNREAD_PAUSE => {
+                UNREAD_BYTES_OF_ALL.saturating_sub(spent)
+            }
+            _ => {
+                self.bytes.set((0, Some(now)));
+                UNREAD_BYTES_OF_ALL
+            }
+        }
+    }
+
+    fn spend(&self, count: usize) {
+        let (spent, since) = self.bytes.get();
+        self.bytes.set((spent + count, since));
+    }
 }
 
 impl Watched {
@@ -102,8 +197,6 @@ impl AsyncWrite for Watched {
         self.signals.wrote(polled)
     }
 
-    /// Closing over unread bytes makes the kernel send a reset, which can destroy the answer on its way
-    /// (RFC 9112, 9.6). A client that may still be sending is therefore read for a moment.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.parting.is_none() {
@@ -112,24 +205,8 @@ impl AsyncWrite for Watched {
         if !this.signals.is_sending() {
             return Poll::Ready(Ok(()));
         }
-        let (timer, left) = this
-            .parting
-            .get_or_insert_with(|| (Box::pin(tokio::time::sleep(UNREAD_TIME)), UNREAD_BYTES));
-        let tcp = this.stream.tcp();
-        let mut unread = [0; 8192];
-        while *left > 0 {
-            match tcp.try_read(&mut unread) {
-                Ok(count @ 1..) => *left = left.saturating_sub(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if timer.as_mut().poll(cx).is_ready() {
-                        break;
-                    }
-                    ready!(tcp.poll_read_ready(cx))?;
-                }
-                Ok(0) | Err(_) => break,
-            }
-        }
-        Poll::Ready(Ok(()))
+        let parting = this.parting.get_or_insert_with(Parting::new);
+        parting.poll(this.stream.tcp(), cx).map(Ok)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -156,6 +233,19 @@ struct Counted {
     socket: Watched,
     budget: Budget,
     clock: Rc<Cell<Instant>>,
+    turn: Turn,
+}
+
+/// How much a connection may ask of its worker before the others have theirs. The engine would work on
+/// as long as something comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// As much as hyper has room for.
+    Long,
+    /// The last read was full of frames.
+    Over,
+    /// The others have had their turn. See [`READ_OF_BUSY`].
+    Short,
 }
 
 impl Framed {
@@ -164,35 +254,36 @@ impl Framed {
             socket,
             budget,
             clock,
+            turn: Turn::Long,
         })))
     }
 
     /// Ends the connection once hyper has let go of it: tells the client why if nobody has, and lets
-    /// it read that. What it still sends is thrown away for a moment; closing at once would destroy the
-    /// words with a reset.
+    /// it read that. One that was over a bound is held for a moment before it sees the end, as it would
+    /// be back at once.
     pub(super) async fn dismiss(self) {
         let Some(counted) = Rc::into_inner(self.0) else {
             return;
         };
         let Counted { socket, budget, .. } = counted.into_inner();
         let mut stream = socket.stream;
-        let mut unread = vec![0; 8192];
+        let held = budget.over().is_some();
         let last_words = async {
             // In the middle of a frame nothing can be said; but then the client does not read either.
             if !budget.has_said_goodbye() && budget.may_send() {
                 let words = goaway(budget.newest_stream(), ENHANCE_YOUR_CALM);
                 stream.write_all(&words).await?;
+                stream.flush().await?;
             }
-            stream.shutdown().await?;
-            for _ in 0..DISMISSED_BYTES / unread.len() {
-                if stream.read(&mut unread).await? == 0 {
-                    break;
-                }
+            if !held {
+                stream.shutdown().await?;
             }
             Ok::<_, io::Error>(())
         };
-        // However it ends, it has ended.
-        drop(tokio::time::timeout(LAST_WORDS, last_words).await);
+        if let Ok(Ok(())) = tokio::time::timeout(LAST_WORDS, last_words).await {
+            let mut parting = Parting::new();
+            poll_fn(|cx| parting.poll(stream.tcp(), cx)).await;
+        }
     }
 
     /// Asks the counts.
@@ -220,10 +311,24 @@ impl AsyncRead for Framed {
         let mut counted = self.0.borrow_mut();
         let counted = &mut *counted;
         counted.check()?;
+        if counted.turn == Turn::Over {
+            counted.turn = Turn::Short;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut counted.socket).poll_read(cx, buf))?;
+        if counted.turn == Turn::Short {
+            let room = buf.remaining().min(READ_OF_BUSY);
+            let mut short = ReadBuf::new(buf.initialize_unfilled_to(room));
+            ready!(Pin::new(&mut counted.socket).poll_read(cx, &mut short))?;
+            let came = short.filled().len();
+            buf.advance(came);
+        } else {
+            ready!(Pin::new(&mut counted.socket).poll_read(cx, buf))?;
+        }
         let new = buf.filled().get(before..).unwrap_or_default();
-        counted.budget.receive(new, counted.clock.get());
+        let busy = counted.budget.receive(new, counted.clock.get()) > WORK_OF_A_TURN;
+        counted.turn = if busy { Turn::Over } else { Turn::Long };
         let owed = counted.budget.is_owed();
         counted.socket.signals.heard.store(owed, Ordering::Relaxed);
         Poll::Ready(counted.check())
@@ -246,8 +351,13 @@ impl AsyncWrite for Framed {
         Pin::new(&mut self.0.borrow_mut().socket).poll_flush(cx)
     }
 
+    /// Where a bound was passed the end comes later, see [`Framed::dismiss`].
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0.borrow_mut().socket).poll_shutdown(cx)
+        let mut counted = self.0.borrow_mut();
+        if counted.budget.over().is_some() {
+            return Pin::new(&mut counted.socket).poll_flush(cx);
+        }
+        Pin::new(&mut counted.socket).poll_shutdown(cx)
     }
 
     fn is_write_vectored(&self) -> bool {

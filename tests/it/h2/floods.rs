@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::wire::{
-    BOTH, CALM, CANCEL, CONTINUATION, END_HEADERS, HEADERS, PING, PRIORITY, Wire, data, field,
-    frame, get, headers, request, reset, settings, window_update,
+    BOTH, CALM, CANCEL, CONTINUATION, END_HEADERS, GOAWAY, HEADERS, PING, PRIORITY, Wire, data,
+    field, frame, get, headers, request, reset, settings, window_update,
 };
 use crate::support::backend::{Backend, scripted};
 use crate::support::client;
@@ -142,5 +142,20 @@ fn every_flood_ends_in_enhance_your_calm_and_is_counted() {
     wire.send(&headers(1, BOTH, &[get("/"), many].concat()));
     let head = wire.until(|frame| frame.kind == HEADERS).unwrap();
     assert_eq!(head.status(), 431);
+    proxy.stop();
+}
+
+/// Coming back is part of a flood, so its end is held back; others of its listener wait for nothing.
+#[test]
+fn a_client_over_a_bound_is_told_at_once_and_let_go_later() {
+    let backend = scripted(|_, _| false);
+    let proxy = start(&backend, "limits: { http2: { pings: 3 } }");
+    let mut wire = Wire::connect(proxy.addr("web"));
+    wire.send(&frame(PING, 0, 0, &[7; 8]).repeat(4));
+    let told = wire.until(|frame| frame.kind == GOAWAY).unwrap();
+    assert_eq!(told.error(), CALM);
+    let at = Instant::now();
+    assert!(wire.receive().is_none());
+    assert!(at.elapsed() > Duration::from_millis(500));
     proxy.stop();
 }
