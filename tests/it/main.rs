@@ -15,6 +15,7 @@ mod clients;
 mod command_line;
 mod drain;
 mod faults;
+mod grpc;
 mod h2;
 mod health;
 mod http2;

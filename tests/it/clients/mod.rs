@@ -12,7 +12,7 @@ use crate::support::proxy::{Proxy, all_to, config};
 use crate::support::{DEADLINE, eventually};
 
 /// Runs a client to its end, with a deadline; its output.
-fn run(program: &str, package: &str, arguments: &[&str]) -> String {
+pub(crate) fn run(program: &str, package: &str, arguments: &[&str]) -> String {
     let output = Command::new("timeout")
         .args(["30", program])
         .args(arguments)
@@ -34,7 +34,7 @@ fn run(program: &str, package: &str, arguments: &[&str]) -> String {
 }
 
 /// Killed when dropped.
-struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -176,7 +176,7 @@ fn a_browsers_websocket() {
     assert!(log.contains("\"status\":101"), "{log}");
 }
 
-fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/venv/bin/python");
     assert!(
         python.exists(),
