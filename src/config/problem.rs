@@ -108,6 +108,9 @@ codes! {
     UnreachableHost "W0318" Warning "A route's host is served by none of its listeners.";
     RepeatedMatch "W0319" Warning "A match names one header or query parameter twice; only the first counts.";
     RetryShape "W0320" Error "A retry has a value out of its range, or a fallback that is none of the rule's backendRefs.";
+    Share "W0331" Error "A share of requests is written twice, or is no share.";
+    Cors "W0332" Error "A CORS filter stands where it cannot act, or has a value out of its range.";
+    Fault "W0333" Error "A fault injection does nothing, or several things that exclude one another.";
 
     NoListeners "W0401" Error "There is no listener.";
     ListenerConflict "W0402" Error "Two listeners have the same address and the same hostname.";

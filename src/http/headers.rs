@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderName,
-    MAX_FORWARDS, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    MAX_FORWARDS, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY, VIA,
 };
 use http::{HeaderMap, HeaderValue, Version};
 use ipnet::IpNet;
@@ -291,6 +291,21 @@ pub(crate) fn is_last_hop(headers: &mut HeaderMap) -> bool {
             false
         }
         None => true,
+    }
+}
+
+/// Sets fields of our own on an answer. `Vary` is a list that others have their part in.
+pub(crate) fn add_fields(headers: &mut HeaderMap, fields: HeaderMap) {
+    let mut last = None;
+    for (name, value) in fields {
+        last = name.or(last);
+        let Some(name) = &last else { continue };
+        if *name == VARY {
+            // An answer with as many fields as there can be goes without it.
+            headers.try_append(name, value).unwrap_or_default();
+        } else {
+            headers.try_insert(name, value).unwrap_or_default();
+        }
     }
 }
 

@@ -68,7 +68,7 @@ pub(crate) fn spawn(stream: TcpStream, peer: SocketAddr, worker: &Rc<Worker>, do
         let service = service_fn(move |request| {
             let exchange = Exchange::begin(&connection, request);
             // Boxed, as hyper keeps room for the future of a request, 6 KiB, while there is none.
-            Box::pin(async { Ok::<_, std::convert::Infallible>(handle(exchange).await) })
+            Box::pin(handle(exchange))
         });
         match serve::serve(stream, &door.options, &control, service).await {
             Ended::Closed | Ended::Io => {}

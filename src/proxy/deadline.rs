@@ -38,6 +38,11 @@ impl Deadlines {
         }
     }
 
+    /// Until when the request may take.
+    pub(crate) fn request(&self) -> Option<Instant> {
+        self.request
+    }
+
     /// For an attempt that begins now.
     pub(crate) fn attempt(&self) -> AttemptDeadline {
         if self.attempt.is_none() && self.first_byte.is_none() {

@@ -7,6 +7,7 @@ use http::StatusCode;
 use crate::http::authority::Reject;
 use crate::http::body::RequestTrouble;
 use crate::http::framing::Ambiguous;
+use crate::http::grpc;
 use crate::snapshot::authorization::Forbidden;
 use crate::snapshot::filters::RewriteError;
 use crate::snapshot::rule::NoChoice;
@@ -56,6 +57,13 @@ pub(crate) enum ProxyError {
     Overloaded,
     #[error("a header block is too large")]
     Fields,
+    #[error("this failure was made on purpose")]
+    Fault {
+        status: StatusCode,
+        grpc: Option<u8>,
+    },
+    #[error("this connection was broken on purpose")]
+    FaultReset,
 }
 
 fn no_choice(why: &NoChoice) -> &'static str {
@@ -125,6 +133,19 @@ impl ProxyError {
             Self::AttemptTimeout => (StatusCode::GATEWAY_TIMEOUT, Reason::AttemptTimeout),
             Self::RequestTimeout => (StatusCode::GATEWAY_TIMEOUT, Reason::RequestTimeout),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, Reason::Overloaded),
+            Self::Fault { status, .. } => (*status, Reason::FaultAbort),
+            // Nobody gets the status.
+            Self::FaultReset => (StatusCode::INTERNAL_SERVER_ERROR, Reason::FaultAbort),
+        }
+    }
+
+    /// What a gRPC call gets instead of the status.
+    pub(crate) fn grpc_status(&self) -> u8 {
+        match self {
+            Self::Fault {
+                grpc: Some(grpc), ..
+            } => *grpc,
+            other => grpc::status(other.verdict().0),
         }
     }
 

@@ -16,6 +16,7 @@ use super::attempt::Answered;
 use super::context::{Connection, Connections};
 use super::deadline::Deadlines;
 use super::error::ProxyError;
+use super::fault;
 use super::outcome::Outcome;
 use super::respond;
 use super::retry::{Call, Head, Served};
@@ -23,8 +24,8 @@ use crate::config::values::Identity;
 use crate::http::authority::{self, Target};
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::headers::{self, Hop, X_REQUEST_ID};
-use crate::http::{grpc, trace, upgrade};
-use crate::route::{MatchedPath, Redirect, RedirectSource, RequestView};
+use crate::http::{cors, grpc, trace, upgrade};
+use crate::route::{Found, MatchedPath, Redirect, RedirectSource, RequestView};
 use crate::snapshot::filters::Answer;
 use crate::snapshot::port::{Listener, Port};
 use crate::snapshot::rule::{Asking, Choice, KeySource, NoChoice, Rule};
@@ -58,8 +59,16 @@ impl Exchange {
     }
 }
 
+/// The client gets no answer: its connection is to break.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection breaks on purpose")]
+pub(crate) struct Broken;
+
 /// Handles one request.
-pub(crate) async fn handle(exchange: Exchange) -> Response<ResponseBody> {
+///
+/// # Errors
+/// Where the rule wants the connection to break.
+pub(crate) async fn handle(exchange: Exchange) -> Result<Response<ResponseBody>, Broken> {
     let Exchange {
         request,
         mut outcome,
@@ -73,6 +82,9 @@ pub(crate) async fn handle(exchange: Exchange) -> Response<ResponseBody> {
         Err(error) => {
             let (_, reason) = error.verdict();
             outcome.reason = Some(reason);
+            if matches!(error, ProxyError::FaultReset) {
+                return Err(Broken);
+            }
             tracing::debug!(%reason, %error, "answered by the proxy");
             let mut response = respond::error(&error, outcome.is_grpc);
             if !http1 {
@@ -83,6 +95,9 @@ pub(crate) async fn handle(exchange: Exchange) -> Response<ResponseBody> {
             response
         }
     };
+    if let Some(fields) = outcome.fields.take() {
+        headers::add_fields(response.headers_mut(), *fields);
+    }
     outcome.status = Some(response.status());
     if http1
         && outcome.connection.worker.last_requests.get()
@@ -93,14 +108,14 @@ pub(crate) async fn handle(exchange: Exchange) -> Response<ResponseBody> {
             .insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return tunnel(response, outcome);
+        return Ok(tunnel(response, outcome));
     }
     let bodiless = head_only
         || matches!(
             response.status(),
             StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
         );
-    response.map(|body| body.with_finish(outcome, bodiless))
+    Ok(response.map(|body| body.with_finish(outcome, bodiless)))
 }
 
 async fn forward(
@@ -129,10 +144,23 @@ async fn forward(
         target: &target,
         parts: &parts,
     };
+    if let Some(answered) = share(&rule, &parts, outcome) {
+        return Ok(answered);
+    }
+    let deadlines = deadlines(&rule, &parts, outcome);
+    let seen = view(&target, &parts, connection.identity());
+    if !rule.filters.faults.is_empty() {
+        let faults = &rule.filters.faults;
+        Box::pin(fault::inject(faults, seen, deadlines.request(), outcome)).await?; //           any
+    }
     if let Some(answer) = &rule.filters.answer {
         return immediate(answer, listener, &asked_at, matched);
     }
     let choice = choose(&rule, &connection, &parts, client, outcome)?; //                    500, 503
+    if !choice.arm.filters.faults.is_empty() {
+        let faults = &choice.arm.filters.faults;
+        Box::pin(fault::inject(faults, seen, deadlines.request(), outcome)).await?; //           any
+    }
     if let Some(answer) = &choice.arm.filters.answer {
         return immediate(answer, listener, &asked_at, matched);
     }
@@ -142,14 +170,9 @@ async fn forward(
     if matches!(body, RequestBody::Empty) && promises_body(&parts.headers) {
         return Err(ProxyError::BodyLength); //                                                   400
     }
-    let called_for = outcome
-        .is_grpc
-        .then(|| grpc::timeout(&parts.headers))
-        .flatten();
-    outcome.called_for = called_for.is_some();
     let call = Call {
         rule: &rule,
-        deadlines: Deadlines::of(&rule.timeouts, outcome.began.at, called_for),
+        deadlines,
     };
     let head = Head {
         parts,
@@ -159,6 +182,33 @@ async fn forward(
     };
     let served = call.send(choice.arm, head, body, outcome).await?; //         400, 408, 413, 5xx
     finish_response(served, &rule, &choice, asked, outcome) //                                   502
+}
+
+/// What scripts of other origins may do, for the answer to come; the answer where that was the
+/// question.
+fn share(
+    rule: &Rule,
+    parts: &request::Parts,
+    outcome: &mut Outcome,
+) -> Option<Response<ResponseBody>> {
+    let cors = rule.filters.cors.as_ref()?;
+    let fields = outcome.fields.get_or_insert_default();
+    cors.answer(&parts.headers, fields);
+    if !cors::is_preflight(&parts.method, &parts.headers) {
+        return None;
+    }
+    cors.preflight(&parts.headers, fields);
+    Some(Response::new(ResponseBody::empty()))
+}
+
+/// Until when the request and its attempts may take.
+fn deadlines(rule: &Rule, parts: &request::Parts, outcome: &mut Outcome) -> Deadlines {
+    let called_for = outcome
+        .is_grpc
+        .then(|| grpc::timeout(&parts.headers))
+        .flatten();
+    outcome.called_for = called_for.is_some();
+    Deadlines::of(&rule.timeouts, outcome.began.at, called_for)
 }
 
 /// The upgrade that the client asks for, taken before the fields that ask for it are stripped.
@@ -265,7 +315,23 @@ pub(crate) fn find(
     request: &RequestView<'_>,
 ) -> Result<(Arc<Rule>, MatchedPath), ProxyError> {
     listener.authorization.admit(request)?;
-    let found = listener.table.find(request).ok_or(ProxyError::NoRoute)?;
+    let mut found = listener.table.find(request);
+    let shares = |found: &Option<Found<'_, Arc<Rule>>>| {
+        found
+            .as_ref()
+            .is_some_and(|found| found.value.filters.cors.is_some())
+    };
+    // A rule for GET is not one for OPTIONS, but it knows what scripts may do with GET.
+    if cors::is_preflight(request.method, request.headers)
+        && !shares(&found)
+        && let Some(method) = &cors::asked_method(request.headers)
+    {
+        let about = listener.table.find(&RequestView { method, ..*request });
+        if shares(&about) {
+            found = about;
+        }
+    }
+    let found = found.ok_or(ProxyError::NoRoute)?;
     Ok((Arc::clone(found.value), found.path))
 }
 
@@ -436,6 +502,9 @@ fn finish_response(
         }
     } else {
         headers::strip_response(response.headers_mut());
+    }
+    if rule.filters.cors.is_some() {
+        cors::strip(response.headers_mut());
     }
     for filters in [&rule.filters, &served.arm.filters] {
         filters

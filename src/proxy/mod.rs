@@ -7,6 +7,7 @@ pub(crate) mod attempt;
 pub(crate) mod context;
 mod deadline;
 pub(crate) mod error;
+mod fault;
 pub(crate) mod handler;
 pub(crate) mod outcome;
 pub(crate) mod respond;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::{REFERER, USER_AGENT};
-use http::{HeaderValue, Method, StatusCode, Uri, Version, request};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, request};
 
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::OwnedSemaphorePermit;
@@ -39,6 +39,8 @@ pub(crate) struct Outcome {
     /// Status of the response; none while there is none.
     pub(crate) status: Option<StatusCode>,
     pub(crate) reason: Option<Reason>,
+    /// What was done to the request on purpose; evidence must leave it out.
+    pub(crate) fault: Option<Reason>,
     /// Number and name. Not the listener itself: it has the routing table, and a tunnel or a long answer
     /// would keep it.
     pub(crate) listener: Option<(u16, Arc<str>)>,
@@ -55,6 +57,8 @@ pub(crate) struct Outcome {
     pub(crate) called_for: bool,
     /// The client's half of an agreed upgrade.
     pub(crate) upgrade: Option<OnUpgrade>,
+    /// Fields of the answer that the rule has settled before there was one.
+    pub(crate) fields: Option<Box<HeaderMap>>,
     /// One of the listener's requests in flight.
     pub(crate) permit: Option<OwnedSemaphorePermit>,
     tunnelled: Option<u64>,
@@ -110,6 +114,7 @@ impl Outcome {
             progress: None,
             status: None,
             reason: None,
+            fault: None,
             listener: None,
             metrics: None,
             why: None,
@@ -122,6 +127,7 @@ impl Outcome {
             called_for: false,
             upgrade: None,
             permit: None,
+            fields: None,
             tunnelled: None,
             http2: parts.version == Version::HTTP_2,
             generation,
@@ -213,7 +219,7 @@ impl Outcome {
             endpoint: self.endpoint,
             choice: self.why.map_or(NONE, Why::as_str),
             attempts: self.attempts,
-            reason: finished.reason.map(Reason::as_str),
+            reason: finished.reason.or(self.fault).map(Reason::as_str),
             generation: self.generation,
             request_id: &request_id,
             trace_id: log.trace.as_ref().map(Traceparent::trace_id),

@@ -8,7 +8,6 @@ use http::{HeaderValue, Response, StatusCode};
 
 use super::error::ProxyError;
 use crate::http::body::ResponseBody;
-use crate::http::grpc;
 use crate::telemetry::reason::Reason;
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
@@ -20,7 +19,7 @@ const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 pub(crate) fn error(error: &ProxyError, is_grpc: bool) -> Response<ResponseBody> {
     let (status, reason) = error.verdict();
     let mut response = if is_grpc {
-        grpc_error(status, error)
+        grpc_error(error)
     } else {
         plain_error(status, error)
     };
@@ -43,13 +42,13 @@ fn plain_error(status: StatusCode, error: &ProxyError) -> Response<ResponseBody>
     response
 }
 
-fn grpc_error(status: StatusCode, error: &ProxyError) -> Response<ResponseBody> {
+fn grpc_error(error: &ProxyError) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::empty());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(
         GRPC_STATUS,
-        HeaderValue::from(u16::from(grpc::status(status))),
+        HeaderValue::from(u16::from(error.grpc_status())),
     );
     // Our texts are printable ASCII without a percent sign, so they need no escaping.
     if let Ok(message) = HeaderValue::from_str(&error.to_string()) {

@@ -7,15 +7,20 @@ use http::header::MaxSizeReached;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 
+use super::fault::Fault;
+use crate::http::cors::Cors;
 use crate::route::{HeaderEdits, MatchedPath, PathRewrite, Redirect};
 
-/// Changes to a request and its response, in list order; at most one answer that needs no backend.
+/// Changes to a request and its response, in list order; at most one answer that needs no backend; and
+/// what else is done with such requests.
 #[derive(Debug, Default)]
 pub(crate) struct Filters {
     pub(crate) request: Vec<HeaderEdits>,
     pub(crate) response: Vec<HeaderEdits>,
     pub(crate) rewrite: Option<UrlRewrite>,
     pub(crate) answer: Option<Answer>,
+    pub(crate) cors: Option<Box<Cors>>,
+    pub(crate) faults: Vec<Fault>,
 }
 
 /// A new host, a new path, or both.
@@ -95,6 +100,15 @@ impl Filters {
         self.response
             .iter()
             .try_for_each(|edits| edits.apply(headers))
+    }
+}
+
+impl Filters {
+    /// What else is done with requests, in words.
+    pub(crate) fn policies(&self) -> Vec<String> {
+        let cors = self.cors.iter().map(ToString::to_string);
+        cors.chain(self.faults.iter().map(ToString::to_string))
+            .collect()
     }
 }
 

@@ -6,9 +6,11 @@
 //! A request loads it once. What must change together lives behind the same pointer.
 
 pub(crate) mod authorization;
+pub(crate) mod chance;
 pub(crate) mod change;
 pub(crate) mod compile;
 pub(crate) mod current;
+pub(crate) mod fault;
 pub(crate) mod filters;
 pub(crate) mod port;
 pub(crate) mod rule;

@@ -58,6 +58,8 @@ reasons! {
     NotImplemented "not_implemented" "http_request_denied" "The proxy does not do what the request asks for."
     ExpectationFailed "expectation_failed" "http_request_error" "The request has an expectation other than 100-continue."
     LoopDetected "loop_detected" "proxy_loop_detected" "The request has already passed this proxy too often."
+    FaultAbort "fault_abort" "proxy_internal_response" "The rule lets such requests fail on purpose."
+    FaultDelay "fault_delay" "proxy_internal_response" "The rule delays such requests on purpose; only in the access log."
     UpgradeFailed "upgrade_failed" "http_upgrade_failed" "The endpoint switched protocols in a way nobody asked for."
     ClientClosed "client_closed" "http_request_error" "The client went away before its answer was complete."
     Drained "drained" "proxy_internal_response" "The proxy stopped before the answer was complete."

@@ -14,7 +14,7 @@ use super::view::{
 };
 use crate::config::values::Identity;
 use crate::http::authority::{self, Target};
-use crate::http::{headers, trace};
+use crate::http::{cors, headers, trace};
 use crate::proxy::error::ProxyError;
 use crate::proxy::handler::{AskedAt, believe, find, location, view};
 use crate::route::{self, HeaderEdits, MatchedPath, Mismatch, Verdict};
@@ -89,11 +89,7 @@ fn follow(
     });
     let parts = &mut arrived.parts;
     if parts.method == Method::OPTIONS && headers::is_last_hop(&mut parts.headers) {
-        explanation.outcome = Some(Outcome::Answered(Answered {
-            status: StatusCode::OK.as_u16(),
-            location: None,
-            bytes: 0,
-        }));
+        explanation.outcome = Some(own_answer());
         return Ok(());
     }
     let view = view(&arrived.target, &arrived.parts, identity);
@@ -105,6 +101,11 @@ fn follow(
         .collect();
     let (rule, matched) = find(listener, &view)?;
     explanation.rule = Some(named(&rule));
+    explanation.policies = rule.filters.policies();
+    if rule.filters.cors.is_some() && cors::is_preflight(view.method, view.headers) {
+        explanation.outcome = Some(own_answer());
+        return Ok(());
+    }
     if let Some(answer) = &rule.filters.answer {
         explanation.outcome = Some(answered(answer, &arrived, matched));
         return Ok(());
@@ -245,6 +246,15 @@ fn answered(answer: &Answer, arrived: &Arrived<'_>, matched: MatchedPath) -> Out
     })
 }
 
+/// The empty answer to a question that is the proxy's own.
+fn own_answer() -> Outcome {
+    Outcome::Answered(Answered {
+        status: StatusCode::OK.as_u16(),
+        location: None,
+        bytes: 0,
+    })
+}
+
 fn refused(error: &ProxyError) -> Outcome {
     let (status, reason) = error.verdict();
     Outcome::Refused(Refused {
@@ -362,6 +372,7 @@ impl Outcomes<'_> {
             path: uri.to_string(),
             request_headers: all(|filters| &filters.request),
             response_headers: all(|filters| &filters.response),
+            policies: arm.filters.policies(),
         }))
     }
 }

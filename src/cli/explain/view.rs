@@ -24,6 +24,8 @@ pub(super) struct Explanation {
     pub(super) candidates: Vec<Candidate>,
     /// `route/rule` of the one that won.
     pub(super) rule: Option<String>,
+    /// What else the rule does with such requests: CORS, faults and others.
+    pub(super) policies: Vec<String>,
     /// What makes its split sticky.
     pub(super) key: Option<Key>,
     /// How often the backend was chosen: `-n`.
@@ -120,6 +122,8 @@ pub(super) struct Sent {
     /// By filters, in the order in which they act.
     pub(super) request_headers: Vec<Edit>,
     pub(super) response_headers: Vec<Edit>,
+    /// What else is done with requests for this backend.
+    pub(super) policies: Vec<String>,
 }
 
 /// One change to a header.
@@ -171,6 +175,9 @@ pub(super) fn text(explanation: &Explanation) -> String {
         out.line("note", note);
     }
     candidates(explanation, &mut out);
+    for policy in &explanation.policies {
+        out.line("policy", policy);
+    }
     if let Some(key) = &explanation.key {
         out.line("key", &key_text(key, explanation));
     }
@@ -306,6 +313,9 @@ fn outcome_text(outcome: &Outcome, out: &mut Lines) {
             );
             edits("request", &sent.request_headers, out);
             edits("response", &sent.response_headers, out);
+            for policy in &sent.policies {
+                out.line("policy", policy);
+            }
         }
         Outcome::Answered(answered) => {
             let how = match &answered.location {

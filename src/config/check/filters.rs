@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::place::{At, Report};
+use super::policies;
 use crate::config::document::{
     Field, Filter, FilterType, HeaderModifier, PathMatchType, PathModifier, PathModifierType, Rule,
 };
@@ -23,6 +24,7 @@ const RESERVED: [&str; 8] = [
 
 pub(super) fn check_rule(rule: &Rule, at: At<'_>, report: &mut Report) {
     check_list(&rule.filters, rule, at, report);
+    policies::check_rule(rule, at, report);
     let references = at.key("backendRefs");
     for (index, reference) in rule.backend_refs.iter().enumerate() {
         check_list(&reference.filters, rule, references.item(index), report);
@@ -61,7 +63,10 @@ fn check_list(filters: &[Filter], rule: &Rule, owner: At<'_>, report: &mut Repor
             FilterType::RequestRedirect | FilterType::DirectResponse => {
                 rewrite.or(answer.replace(filter.kind))
             }
-            FilterType::RequestHeaderModifier | FilterType::ResponseHeaderModifier => None,
+            FilterType::RequestHeaderModifier
+            | FilterType::ResponseHeaderModifier
+            | FilterType::Cors
+            | FilterType::FaultInjection => None,
         };
         if let Some(earlier) = earlier {
             let message = if earlier == filter.kind {
@@ -88,6 +93,8 @@ fn name_of(kind: FilterType) -> &'static str {
         FilterType::RequestRedirect => "RequestRedirect",
         FilterType::UrlRewrite => "URLRewrite",
         FilterType::DirectResponse => "DirectResponse",
+        FilterType::Cors => "CORS",
+        FilterType::FaultInjection => "FaultInjection",
     }
 }
 
@@ -136,6 +143,12 @@ fn check_one(filter: &Filter, rule: &Rule, at: At<'_>, report: &mut Report) {
             );
         }
     }
+    if let Some(cors) = &filter.cors {
+        policies::check_cors(cors, at.key("cors"), report);
+    }
+    if let Some(fault) = &filter.fault_injection {
+        policies::check_fault(fault, at.key("faultInjection"), report);
+    }
     if let Some(response) = &filter.direct_response {
         let object = at.key("directResponse");
         let list = object.key("headers");
@@ -177,6 +190,12 @@ fn check_shape(filter: &Filter, at: At<'_>, report: &mut Report) {
             FilterType::DirectResponse,
             "directResponse",
             filter.direct_response.is_some(),
+        ),
+        (FilterType::Cors, "cors", filter.cors.is_some()),
+        (
+            FilterType::FaultInjection,
+            "faultInjection",
+            filter.fault_injection.is_some(),
         ),
     ];
     let wanted = fields.iter().find(|(kind, ..)| *kind == filter.kind);

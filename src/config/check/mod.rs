@@ -9,6 +9,7 @@ mod filters;
 mod listeners;
 mod matches;
 mod place;
+mod policies;
 mod retry;
 mod rules;
 

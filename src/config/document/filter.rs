@@ -5,6 +5,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::cors::Cors;
+use super::fault::FaultInjection;
 use crate::config::values::{FieldName, FieldValue, HostPattern, StatusCode};
 
 /// One change. `type` names the one other field that is set.
@@ -29,6 +31,12 @@ pub struct Filter {
     /// For `DirectResponse`.
     #[serde(default)]
     pub direct_response: Option<DirectResponse>,
+    /// For `CORS`; on a rule only.
+    #[serde(default)]
+    pub cors: Option<Cors>,
+    /// For `FaultInjection`.
+    #[serde(default)]
+    pub fault_injection: Option<FaultInjection>,
 }
 
 /// The kind of filter.
@@ -45,6 +53,11 @@ pub enum FilterType {
     UrlRewrite,
     /// Answers without a backend.
     DirectResponse,
+    /// Lets scripts of other origins read answers.
+    #[serde(rename = "CORS")]
+    Cors,
+    /// Makes requests slow or lets them fail. Ours, not the Gateway API's.
+    FaultInjection,
 }
 
 /// Changes to header fields, in the order set, add, remove. A name may stand in one list only.

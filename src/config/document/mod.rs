@@ -6,6 +6,8 @@
 
 mod authorization;
 mod backend;
+mod cors;
+mod fault;
 mod filter;
 mod health;
 mod listener;
@@ -24,6 +26,8 @@ pub use self::backend::{
     Backend, BackendLimits, BackendProtocol, Endpoint, LoadBalancing, LoadBalancingPolicy, Pool,
     ProxyProtocolVersion,
 };
+pub use self::cors::Cors;
+pub use self::fault::{FaultAbort, FaultDelay, FaultInjection, Fraction};
 pub use self::filter::{
     DirectResponse, Field, Filter, FilterType, HeaderModifier, PathModifier, PathModifierType,
     RedirectScheme, RequestRedirect, UrlRewrite,

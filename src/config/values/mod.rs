@@ -82,6 +82,7 @@ impl<T: FromStr<Err = ValueError>> de::Visitor<'_> for Text<T> {
 mod address;
 mod field;
 mod identity;
+mod origin;
 mod quantity;
 #[cfg(test)]
 mod tests;
@@ -89,6 +90,7 @@ mod tests;
 pub use address::{Address, Cidr, EndpointAddress, HostPattern};
 pub use field::{FieldName, FieldValue, MethodName};
 pub use identity::{Identity, IdentityPattern, ServerName};
+pub use origin::OriginPattern;
 pub use quantity::{ByteSize, Duration, StatusCode, Weight};
 
 /// Name of a listener, route, rule or backend; safe in logs, metrics, URLs and file names.

@@ -13,7 +13,9 @@ use std::sync::{Arc, Mutex};
 
 use crossbeam_utils::CachePadded;
 
-use self::values::{compile_authorization, compile_filters, compile_match, key_source};
+use self::values::{
+    FilterOwner, compile_authorization, compile_filters, compile_match, key_source,
+};
 use super::authorization::{Authorization, AuthorizationRule};
 use super::port::{Door, InFlightLimit, Listener, Port, ProxyProtocol};
 use super::rule::{Arm, Force, OnUnavailable, Retry, Rule, Sticky, Timeouts};
@@ -441,7 +443,7 @@ impl Compiler<'_> {
         let rule = Rule {
             route: route.into(),
             name: name.into(),
-            filters: compile_filters(route, &written.filters)?,
+            filters: compile_filters(&self.filters_of(route, name, NONE), &written.filters)?,
             timeouts: Timeouts {
                 request: timeout(written.timeouts.request),
                 attempt: timeout(written.timeouts.backend_request),
@@ -500,6 +502,18 @@ impl Compiler<'_> {
         same.map_or_else(|| Budget::new(settings), Arc::clone)
     }
 
+    fn filters_of<'a>(
+        &'a self,
+        route: &'a str,
+        rule: &'a str,
+        backend: &'a str,
+    ) -> FilterOwner<'a> {
+        FilterOwner {
+            registry: self.registry,
+            labels: [route, rule, backend],
+        }
+    }
+
     fn arm(
         &self,
         route: &str,
@@ -517,7 +531,7 @@ impl Compiler<'_> {
             } else {
                 None
             },
-            filters: compile_filters(route, &written.filters)?,
+            filters: compile_filters(&self.filters_of(route, rule, name), &written.filters)?,
             budget: None,
             metrics: RouteMetrics::new(
                 self.registry,
