@@ -111,6 +111,8 @@ codes! {
     Share "W0331" Error "A share of requests is written twice, or is no share.";
     Cors "W0332" Error "A CORS filter stands where it cannot act, or has a value out of its range.";
     Fault "W0333" Error "A fault injection does nothing, or several things that exclude one another.";
+    MirrorReference "W0334" Warning "A mirror names a backend that does not exist or is outside of the file; nothing is copied.";
+    Mirror "W0335" Error "A mirror has a value out of its range.";
 
     NoListeners "W0401" Error "There is no listener.";
     ListenerConflict "W0402" Error "Two listeners have the same address and the same hostname.";

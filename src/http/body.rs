@@ -14,6 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
+use super::copy::{BodyCopy, Recorder, Whole};
 use super::headers;
 use super::replay::Sending;
 
@@ -83,6 +84,8 @@ pub(crate) enum RequestBody {
     Stream(Box<Stream>),
     /// One of which what has been read is kept, for being sent again.
     Kept(Sending),
+    /// One that is in memory.
+    Whole(Whole),
 }
 
 /// See [`RequestBody::Stream`].
@@ -95,6 +98,8 @@ pub(crate) struct Stream {
     timer: Option<Pin<Box<Sleep>>>,
     unread_timer: Option<Pin<Box<Sleep>>>,
     unread_bytes: usize,
+    /// For a copy of it.
+    recorder: Option<Recorder>,
 }
 
 /// How much, and for how long, is still read of an upload whose answer is over.
@@ -122,8 +127,19 @@ impl RequestBody {
             timer: None,
             unread_timer: None,
             unread_bytes: 0,
+            recorder: None,
         };
         (Self::Stream(Box::new(body)), progress)
+    }
+
+    /// Keeps a copy of what will be read, at most `limit` bytes. `None` where there is nothing to read.
+    pub(crate) fn record(&mut self, limit: usize) -> Option<Rc<BodyCopy>> {
+        let Self::Stream(stream) = self else {
+            return None;
+        };
+        let (copy, recorder) = BodyCopy::new(limit);
+        stream.recorder = Some(recorder);
+        Some(copy)
     }
 }
 
@@ -144,6 +160,7 @@ impl Body for RequestBody {
             Self::Empty => Poll::Ready(None),
             Self::Stream(stream) => stream.poll(cx),
             Self::Kept(sending) => sending.poll(cx),
+            Self::Whole(whole) => Poll::Ready(whole.next().map(Ok)),
         }
     }
 
@@ -152,6 +169,7 @@ impl Body for RequestBody {
             Self::Empty => true,
             Self::Stream(stream) => stream.is_end(),
             Self::Kept(sending) => sending.is_end(),
+            Self::Whole(whole) => whole.is_end(),
         }
     }
 
@@ -160,6 +178,7 @@ impl Body for RequestBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::Stream(stream) => stream.size_hint(),
             Self::Kept(sending) => sending.size_hint(),
+            Self::Whole(whole) => whole.size_hint(),
         }
     }
 }
@@ -187,7 +206,7 @@ impl Stream {
         }
         self.timer = None;
         let Some(frame) = ready!(polled) else {
-            self.progress.ended.set(true);
+            self.end();
             return Poll::Ready(None);
         };
         let Ok(frame) = frame else {
@@ -200,10 +219,22 @@ impl Stream {
                 return self.broken(RequestTrouble::TooLarge);
             }
         }
-        if self.incoming.is_end_stream() {
-            self.progress.ended.set(true);
+        let frame = passed_on(frame);
+        if let Some(recorder) = &self.recorder {
+            recorder.note(&frame);
         }
-        Poll::Ready(Some(Ok(passed_on(frame))))
+        // Nothing follows trailers, and hyper does not ask for it.
+        if frame.is_trailers() || self.incoming.is_end_stream() {
+            self.end();
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn end(&self) {
+        self.progress.ended.set(true);
+        if let Some(recorder) = &self.recorder {
+            recorder.ended();
+        }
     }
 
     /// What a client still sends after its answer is over is read for a moment, so that the answer is

@@ -11,12 +11,15 @@ use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
 use super::body::{BrokenRequestBody, RequestBody, Stream};
+use super::copy::Whole;
 
 /// A body that can be sent several times, one sending after the other.
 #[derive(Debug)]
 pub(crate) enum Replay {
     /// There is no body, so nothing to keep.
     Empty,
+    /// It is in memory.
+    Whole(Whole),
     /// See [`Kept`].
     Kept(Rc<RefCell<Kept>>),
 }
@@ -56,6 +59,7 @@ impl Replay {
         match body {
             RequestBody::Empty => Self::Empty,
             RequestBody::Kept(sending) => Self::Kept(sending.kept),
+            RequestBody::Whole(whole) => Self::Whole(whole),
             RequestBody::Stream(source) => Self::Kept(Rc::new(RefCell::new(Kept {
                 source,
                 pieces: Vec::new(),
@@ -71,7 +75,7 @@ impl Replay {
     /// Whether all that was read is still there.
     pub(crate) fn is_whole(&self) -> bool {
         match self {
-            Self::Empty => true,
+            Self::Empty | Self::Whole(_) => true,
             Self::Kept(kept) => !kept.borrow().overflown,
         }
     }
@@ -80,6 +84,7 @@ impl Replay {
     pub(crate) fn send(&self) -> RequestBody {
         match self {
             Self::Empty => RequestBody::Empty,
+            Self::Whole(whole) => RequestBody::Whole(whole.clone()),
             Self::Kept(kept) => {
                 let mut inner = kept.borrow_mut();
                 inner.turn += 1;

@@ -145,7 +145,7 @@ async fn exchange(
     }
 }
 
-async fn send(
+pub(super) async fn send(
     lease: &mut Lease,
     request: Request<RequestBody>,
 ) -> Result<Response<Incoming>, (hyper::Error, Option<Request<RequestBody>>)> {
@@ -180,7 +180,7 @@ pub(crate) fn is_idempotent(method: &Method) -> bool {
 }
 
 /// Puts authority, target and framing where the connection's HTTP version has them.
-fn encode(
+pub(super) fn encode(
     sender: &Sender,
     backend: &Backend,
     request: &mut Request<RequestBody>,

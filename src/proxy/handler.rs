@@ -16,10 +16,10 @@ use super::attempt::Answered;
 use super::context::{Connection, Connections};
 use super::deadline::Deadlines;
 use super::error::ProxyError;
-use super::fault;
 use super::outcome::Outcome;
 use super::respond;
 use super::retry::{Call, Head, Served};
+use super::{fault, mirror};
 use crate::config::values::Identity;
 use crate::http::authority::{self, Target};
 use crate::http::body::{RequestBody, ResponseBody};
@@ -165,7 +165,7 @@ async fn forward(
         return immediate(answer, listener, &asked_at, matched);
     }
     for_next_hop(&mut parts, &connection, listener, &target);
-    let (body, progress) = RequestBody::new(body, listener.body_bytes, listener.body_idle);
+    let (mut body, progress) = RequestBody::new(body, listener.body_bytes, listener.body_idle);
     outcome.progress = Some(Rc::clone(&progress));
     if matches!(body, RequestBody::Empty) && promises_body(&parts.headers) {
         return Err(ProxyError::BodyLength); //                                                   400
@@ -180,6 +180,9 @@ async fn forward(
         matched,
         upgrade: asked.as_ref().map(|(protocol, _)| protocol.clone()),
     };
+    if !(rule.filters.mirrors.is_empty() && choice.arm.filters.mirrors.is_empty()) {
+        mirror::copy(&rule, choice.arm, &head, &mut body, &connection);
+    }
     let served = call.send(choice.arm, head, body, outcome).await?; //         400, 408, 413, 5xx
     finish_response(served, &rule, &choice, asked, outcome) //                                   502
 }

@@ -2,12 +2,15 @@
 //!
 //! Owns the order in which they act. Must not know requests' bodies or connections.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::MaxSizeReached;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 
 use super::fault::Fault;
+use super::mirror::Mirror;
 use crate::http::cors::Cors;
 use crate::route::{HeaderEdits, MatchedPath, PathRewrite, Redirect};
 
@@ -21,6 +24,7 @@ pub(crate) struct Filters {
     pub(crate) answer: Option<Answer>,
     pub(crate) cors: Option<Box<Cors>>,
     pub(crate) faults: Vec<Fault>,
+    pub(crate) mirrors: Vec<Arc<Mirror>>,
 }
 
 /// A new host, a new path, or both.
@@ -107,8 +111,9 @@ impl Filters {
     /// What else is done with requests, in words.
     pub(crate) fn policies(&self) -> Vec<String> {
         let cors = self.cors.iter().map(ToString::to_string);
-        cors.chain(self.faults.iter().map(ToString::to_string))
-            .collect()
+        let faults = self.faults.iter().map(ToString::to_string);
+        let mirrors = self.mirrors.iter().map(ToString::to_string);
+        cors.chain(faults).chain(mirrors).collect()
     }
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod fault;
 pub(crate) mod histogram;
 pub(crate) mod http2;
 pub(crate) mod logging;
+pub(crate) mod mirror;
 pub(crate) mod names;
 pub(crate) mod process;
 pub(crate) mod proxy_protocol;

@@ -26,6 +26,7 @@ mod keys;
 mod lifecycle;
 mod limits;
 mod matching;
+mod mirror;
 mod modifiers;
 mod outlier;
 mod protocol;

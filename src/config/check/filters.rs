@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::place::{At, Report};
-use super::policies;
+use super::{Names, policies};
 use crate::config::document::{
     Field, Filter, FilterType, HeaderModifier, PathMatchType, PathModifier, PathModifierType, Rule,
 };
@@ -22,12 +22,17 @@ const RESERVED: [&str; 8] = [
     "upgrade",
 ];
 
-pub(super) fn check_rule(rule: &Rule, at: At<'_>, report: &mut Report) {
-    check_list(&rule.filters, rule, at, report);
+pub(super) fn check_rule(rule: &Rule, at: At<'_>, names: &Names<'_>, report: &mut Report) {
+    check_list(&rule.filters, (rule, names), at, report);
     policies::check_rule(rule, at, report);
     let references = at.key("backendRefs");
     for (index, reference) in rule.backend_refs.iter().enumerate() {
-        check_list(&reference.filters, rule, references.item(index), report);
+        check_list(
+            &reference.filters,
+            (rule, names),
+            references.item(index),
+            report,
+        );
     }
     let list = at.key("filters");
     let answer = rule.filters.iter().position(|it| {
@@ -52,12 +57,17 @@ pub(super) fn check_rule(rule: &Rule, at: At<'_>, report: &mut Report) {
 }
 
 /// The filters of a rule or of a backendRef, which is at `owner`.
-fn check_list(filters: &[Filter], rule: &Rule, owner: At<'_>, report: &mut Report) {
+fn check_list(
+    filters: &[Filter],
+    (rule, names): (&Rule, &Names<'_>),
+    owner: At<'_>,
+    report: &mut Report,
+) {
     let list = owner.key("filters");
     let (mut rewrite, mut answer) = (None, None);
     for (index, filter) in filters.iter().enumerate() {
         let at = list.item(index);
-        check_one(filter, rule, at, report);
+        check_one(filter, (rule, names), at, report);
         let earlier = match filter.kind {
             FilterType::UrlRewrite => answer.or(rewrite.replace(filter.kind)),
             FilterType::RequestRedirect | FilterType::DirectResponse => {
@@ -65,6 +75,7 @@ fn check_list(filters: &[Filter], rule: &Rule, owner: At<'_>, report: &mut Repor
             }
             FilterType::RequestHeaderModifier
             | FilterType::ResponseHeaderModifier
+            | FilterType::RequestMirror
             | FilterType::Cors
             | FilterType::FaultInjection => None,
         };
@@ -93,12 +104,13 @@ fn name_of(kind: FilterType) -> &'static str {
         FilterType::RequestRedirect => "RequestRedirect",
         FilterType::UrlRewrite => "URLRewrite",
         FilterType::DirectResponse => "DirectResponse",
+        FilterType::RequestMirror => "RequestMirror",
         FilterType::Cors => "CORS",
         FilterType::FaultInjection => "FaultInjection",
     }
 }
 
-fn check_one(filter: &Filter, rule: &Rule, at: At<'_>, report: &mut Report) {
+fn check_one(filter: &Filter, (rule, names): (&Rule, &Names<'_>), at: At<'_>, report: &mut Report) {
     check_shape(filter, at, report);
     if let Some(modifier) = &filter.request_header_modifier {
         check_modifier(modifier, at.key("requestHeaderModifier"), true, report);
@@ -142,6 +154,9 @@ fn check_one(filter: &Filter, rule: &Rule, at: At<'_>, report: &mut Report) {
                     .help("set `hostname`, `path` or both"),
             );
         }
+    }
+    if let Some(mirror) = &filter.request_mirror {
+        policies::check_mirror(mirror, at.key("requestMirror"), names, report);
     }
     if let Some(cors) = &filter.cors {
         policies::check_cors(cors, at.key("cors"), report);
@@ -190,6 +205,11 @@ fn check_shape(filter: &Filter, at: At<'_>, report: &mut Report) {
             FilterType::DirectResponse,
             "directResponse",
             filter.direct_response.is_some(),
+        ),
+        (
+            FilterType::RequestMirror,
+            "requestMirror",
+            filter.request_mirror.is_some(),
         ),
         (FilterType::Cors, "cors", filter.cors.is_some()),
         (

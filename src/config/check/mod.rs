@@ -165,14 +165,19 @@ impl<'a> Names<'a> {
             .iter()
             .flat_map(|part| &part.document.routes)
             .flat_map(|route| &route.rules);
-        let used = rules
-            .flat_map(|rule| &rule.backend_refs)
-            .map(|backend| backend.name.as_str())
-            .collect();
+        let used = rules.flat_map(|rule| {
+            let references = &rule.backend_refs;
+            let filters = references.iter().flat_map(|it| &it.filters);
+            let mirrors = filters
+                .chain(&rule.filters)
+                .filter_map(|it| Some(it.request_mirror.as_ref()?.backend_ref.name.as_str()));
+            let own = references.iter().map(|backend| backend.name.as_str());
+            own.chain(mirrors)
+        });
         Self {
             listeners,
             backends,
-            used,
+            used: used.collect(),
             lost_listeners: lost("listeners"),
             lost_backends: lost("backends"),
             lost_routes: parts

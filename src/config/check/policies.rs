@@ -1,8 +1,10 @@
-//! Checks of filters that are policies: CORS, injected faults, and the shares of requests in them.
+//! Checks of filters that are policies: mirrors, CORS, injected faults, and the shares of requests in them.
 
-use super::matches;
 use super::place::{At, Report};
-use crate::config::document::{Cors, FaultInjection, Filter, FilterType, Fraction, Rule};
+use super::{Names, at_least_one, matches, with_nearest};
+use crate::config::document::{
+    Cors, FaultInjection, Filter, FilterType, Fraction, RequestMirror, Rule,
+};
 use crate::config::problem::Code;
 
 /// What can be said only of a rule with all of its backendRefs.
@@ -25,6 +27,45 @@ pub(super) fn check_rule(rule: &Rule, at: At<'_>, report: &mut Report) {
             let problem = list.item(index).problem(Code::Cors, message);
             report.add(problem.help("move the filter to the rule"));
         }
+    }
+}
+
+/// Bytes that the bodies of copies may take in all.
+const COPIES: u64 = 1 << 30;
+
+pub(super) fn check_mirror(
+    mirror: &RequestMirror,
+    at: At<'_>,
+    names: &Names<'_>,
+    report: &mut Report,
+) {
+    check_share(mirror.percent, mirror.fraction, at, report);
+    let (reference, place) = (&mirror.backend_ref, at.key("backendRef"));
+    let name = reference.name.as_str();
+    if let Some((key, value)) = reference.foreign() {
+        let message =
+            format!("the {key} `{value}` of this mirror is unknown to a file; nothing is copied");
+        let help = format!("name a backend of this configuration and leave `{key}` out");
+        let problem = place.key(key).problem(Code::MirrorReference, message);
+        report.add(problem.help(help));
+    } else if !names.backends.contains(name) && !names.lost_backends {
+        let message = format!("there is no backend `{name}`; nothing is copied");
+        let problem = place.key("name").problem(Code::MirrorReference, message);
+        report.add(with_nearest(problem, name, &names.backends, report));
+    }
+    at_least_one(at, "maxInFlight", Some(mirror.max_in_flight), report);
+    let most = mirror
+        .body_bytes
+        .0
+        .saturating_mul(mirror.max_in_flight.into());
+    if most > COPIES {
+        let message = "`bodyBytes` times `maxInFlight` is more than 1GiB";
+        let problem = at.key("bodyBytes").problem(Code::Mirror, message);
+        report.add(problem.help("make one of them smaller; that much memory could be taken"));
+    }
+    if mirror.timeout.is_zero() {
+        let message = "`timeout` is 0s; a copy without a bound could be there for ever";
+        report.add(at.key("timeout").problem(Code::Mirror, message));
     }
 }
 

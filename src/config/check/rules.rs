@@ -126,7 +126,7 @@ fn check_rule(rule: &Rule, at: At<'_>, names: &Names<'_>, report: &mut Report) {
     for (index, one) in rule.matches.iter().enumerate() {
         matches::check(one, matches.item(index), report);
     }
-    filters::check_rule(rule, at, report);
+    filters::check_rule(rule, at, names, report);
     let answers = rule.filters.iter().any(|it| {
         matches!(
             it.kind,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cors::Cors;
 use super::fault::FaultInjection;
+use super::mirror::RequestMirror;
 use crate::config::values::{FieldName, FieldValue, HostPattern, StatusCode};
 
 /// One change. `type` names the one other field that is set.
@@ -31,6 +32,9 @@ pub struct Filter {
     /// For `DirectResponse`.
     #[serde(default)]
     pub direct_response: Option<DirectResponse>,
+    /// For `RequestMirror`.
+    #[serde(default)]
+    pub request_mirror: Option<RequestMirror>,
     /// For `CORS`; on a rule only.
     #[serde(default)]
     pub cors: Option<Cors>,
@@ -46,6 +50,8 @@ pub enum FilterType {
     RequestHeaderModifier,
     /// Changes header fields of the response.
     ResponseHeaderModifier,
+    /// Sends a copy of the request to another backend.
+    RequestMirror,
     /// Answers with a redirect.
     RequestRedirect,
     /// Changes host or path of the request.

@@ -11,6 +11,7 @@ mod fault;
 mod filter;
 mod health;
 mod listener;
+mod mirror;
 mod retry;
 mod route;
 mod split;
@@ -38,6 +39,7 @@ pub use self::health::{
 pub use self::listener::{
     Listener, ListenerLimits, ListenerProtocol, ListenerProxyProtocol, ListenerTimeouts,
 };
+pub use self::mirror::{MirrorBackendRef, RequestMirror};
 pub use self::retry::{GrpcCode, Retry, RetryBudget};
 pub use self::route::{
     FieldMatch, Match, PathMatch, PathMatchType, QueryParamMatch, Route, Rule, ValueMatchType,

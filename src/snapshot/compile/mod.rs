@@ -4,6 +4,7 @@
 //! Owns defaults that depend on several fields, and which parts of the snapshot before live on.
 
 mod backend;
+mod policies;
 mod tls;
 mod values;
 
@@ -13,9 +14,8 @@ use std::sync::{Arc, Mutex};
 
 use crossbeam_utils::CachePadded;
 
-use self::values::{
-    FilterOwner, compile_authorization, compile_filters, compile_match, key_source,
-};
+use self::policies::FilterOwner;
+use self::values::{compile_authorization, compile_filters, compile_match, key_source};
 use super::authorization::{Authorization, AuthorizationRule};
 use super::port::{Door, InFlightLimit, Listener, Port, ProxyProtocol};
 use super::rule::{Arm, Force, OnUnavailable, Retry, Rule, Sticky, Timeouts};
@@ -419,23 +419,12 @@ impl Compiler<'_> {
         }
         let split = Split::new(arms);
         let several = split.arms().len() > 1;
-        let sticky = written
-            .split
-            .key
-            .as_ref()
-            .and_then(key_source)
-            .map(|source| {
-                let default_salt = format!("{route}/{name}");
-                let salt = written.split.salt.as_deref().unwrap_or(&default_salt);
-                let arms = written
-                    .backend_refs
-                    .iter()
-                    .map(|r| (r.name.as_str(), r.weight.get()));
-                Sticky {
-                    source,
-                    split: StickySplit::new(salt, arms),
-                }
-            });
+        let sticky = sticky(route, name, written);
+        let owner = |labels| FilterOwner {
+            registry: self.registry,
+            backends,
+            labels,
+        };
         let timeout = |d: Option<crate::config::values::Duration>| {
             d.filter(|d| !d.is_zero()).map(|d| d.get())
         };
@@ -443,7 +432,7 @@ impl Compiler<'_> {
         let rule = Rule {
             route: route.into(),
             name: name.into(),
-            filters: compile_filters(&self.filters_of(route, name, NONE), &written.filters)?,
+            filters: compile_filters(&owner([route, name, NONE]), &written.filters)?,
             timeouts: Timeouts {
                 request: timeout(written.timeouts.request),
                 attempt: timeout(written.timeouts.backend_request),
@@ -502,18 +491,6 @@ impl Compiler<'_> {
         same.map_or_else(|| Budget::new(settings), Arc::clone)
     }
 
-    fn filters_of<'a>(
-        &'a self,
-        route: &'a str,
-        rule: &'a str,
-        backend: &'a str,
-    ) -> FilterOwner<'a> {
-        FilterOwner {
-            registry: self.registry,
-            labels: [route, rule, backend],
-        }
-    }
-
     fn arm(
         &self,
         route: &str,
@@ -524,6 +501,11 @@ impl Compiler<'_> {
         let name = written.name.as_str();
         let known_kind = matches!(written.kind.as_deref(), None | Some("Service" | "Backend"));
         let resolvable = known_kind && written.namespace.is_none();
+        let owner = FilterOwner {
+            registry: self.registry,
+            backends,
+            labels: [route, rule, name],
+        };
         Ok(Arm {
             name: name.into(),
             backend: if resolvable {
@@ -531,7 +513,7 @@ impl Compiler<'_> {
             } else {
                 None
             },
-            filters: compile_filters(&self.filters_of(route, rule, name), &written.filters)?,
+            filters: compile_filters(&owner, &written.filters)?,
             budget: None,
             metrics: RouteMetrics::new(
                 self.registry,
@@ -542,6 +524,18 @@ impl Compiler<'_> {
             ),
         })
     }
+}
+
+fn sticky(route: &str, rule: &str, written: &written::Rule) -> Option<Sticky> {
+    let source = key_source(written.split.key.as_ref()?)?;
+    let default_salt = format!("{route}/{rule}");
+    let salt = written.split.salt.as_deref().unwrap_or(&default_salt);
+    let references = written.backend_refs.iter();
+    let arms = references.map(|it| (it.name.as_str(), it.weight.get()));
+    Some(Sticky {
+        source,
+        split: StickySplit::new(salt, arms),
+    })
 }
 
 fn compile_retry(written: &written::Retry, rule: &written::Rule) -> Retry {

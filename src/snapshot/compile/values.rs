@@ -2,24 +2,22 @@
 //!
 //! Must not know backends, listeners or the snapshot before.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 
 use super::CompileError;
+use super::policies::{FilterOwner, compile_cors, compile_fault, compile_mirror};
 use crate::config::document as written;
 use crate::config::values::HostPattern;
-use crate::http::cors::{Allowed, Cors};
 use crate::http::path;
 use crate::route::{
     FieldPredicate, HeaderEdits, Match, PathPattern, PathRewrite, PatternError, QueryPredicate,
     Redirect, ValuePattern,
 };
-use crate::snapshot::chance::Chance;
-use crate::snapshot::fault::{Abort, Fault};
 use crate::snapshot::filters::{Answer, DirectResponse, Filters, UrlRewrite};
 use crate::snapshot::rule::{KeyCookie, KeySource};
-use crate::telemetry::fault::FaultMetrics;
-use crate::telemetry::recorder::Registry;
 
 pub(super) fn compile_match(written: &written::Match) -> Result<Match, PatternError> {
     let path = match &written.path {
@@ -97,13 +95,6 @@ pub(super) fn compile_authorization(
     Ok(paths.iter().flat_map(of_path).collect())
 }
 
-/// What the filters of a rule or backendRef are compiled with.
-pub(super) struct FilterOwner<'a> {
-    pub(super) registry: &'a Registry,
-    /// Route, rule and backend.
-    pub(super) labels: [&'a str; 3],
-}
-
 pub(super) fn compile_filters(
     owner: &FilterOwner<'_>,
     written: &[written::Filter],
@@ -139,6 +130,11 @@ pub(super) fn compile_filters(
                 body: Bytes::from(direct.body.clone().unwrap_or_default()),
             }));
         }
+        if let Some(mirror) = &filter.request_mirror {
+            filters
+                .mirrors
+                .push(Arc::new(compile_mirror(owner, mirror)));
+        }
         if let Some(cors) = &filter.cors {
             filters.cors = Some(Box::new(compile_cors(cors)));
         }
@@ -147,48 +143,6 @@ pub(super) fn compile_filters(
         }
     }
     Ok(filters)
-}
-
-fn compile_cors(written: &written::Cors) -> Cors {
-    Cors {
-        origins: written.allow_origins.clone().into(),
-        credentials: written.allow_credentials,
-        methods: Allowed::new(written.allow_methods.iter().map(|it| it.get().as_str())),
-        headers: Allowed::new(written.allow_headers.iter().map(|it| it.as_str())),
-        expose: Allowed::new(written.expose_headers.iter().map(|it| it.as_str())),
-        max_age: written.max_age,
-    }
-}
-
-fn compile_fault(
-    owner: &FilterOwner<'_>,
-    written: &written::FaultInjection,
-) -> Result<Fault, CompileError> {
-    let matches = written.matches.iter().map(compile_match);
-    let matches = matches.collect::<Result<_, _>>();
-    Ok(Fault {
-        matches: matches.map_err(|source| CompileError::Pattern {
-            route: owner.labels[0].to_owned(),
-            source,
-        })?,
-        delay: written.delay.as_ref().map(|delay| {
-            let chance = Chance::new(delay.percent, delay.fraction);
-            (chance, delay.duration.get())
-        }),
-        abort: written.abort.as_ref().map(|abort| {
-            let how = if abort.reset {
-                Abort::Reset
-            } else {
-                let status = abort.status.map(|status| status.get());
-                Abort::Answer {
-                    status: status.and_then(|status| StatusCode::from_u16(status).ok()),
-                    grpc: abort.grpc_status.map(|status| status as u8),
-                }
-            };
-            (Chance::new(abort.percent, abort.fraction), how)
-        }),
-        metrics: FaultMetrics::new(owner.registry, owner.labels),
-    })
 }
 
 fn field(written: &written::Field) -> (http::HeaderName, HeaderValue) {
