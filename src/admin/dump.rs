@@ -15,7 +15,9 @@ use crate::snapshot::port::ProxyProtocol;
 use crate::snapshot::rule::{OnUnavailable, Rule};
 use crate::telemetry::process::resident_bytes;
 use crate::tls::certificate::Certificate;
-use crate::upstream::backend::{Policy, Protocol};
+use crate::upstream::backend::Protocol;
+use crate::upstream::balance::Policy;
+use crate::upstream::endpoints::{Member, Standing};
 
 /// `/api/v1/status`.
 #[derive(Debug, Serialize)]
@@ -197,7 +199,12 @@ pub(crate) struct BackendView {
     policy: &'static str,
     /// `v1` or `v2`; null where endpoints are not told whose connections they get.
     proxy_protocol: Option<&'static str>,
+    /// Whether it has an endpoint that requests may go to.
     usable: bool,
+    /// Of the endpoints that requests go to; null when there is none.
+    priority: Option<u16>,
+    /// So few endpoints are usable that all are used.
+    panics: bool,
     /// Open connections to it.
     connections: u32,
     requests_in_flight: u32,
@@ -210,6 +217,8 @@ pub(crate) struct BackendView {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EndpointView {
     address: String,
+    weight: u32,
+    priority: u16,
     /// `ready`, `unknown`, `unhealthy` or `ejected`.
     state: &'static str,
     /// Why its last check failed.
@@ -218,10 +227,33 @@ pub(crate) struct EndpointView {
     requests_in_flight: u32,
 }
 
+fn endpoint_view(member: &Member) -> EndpointView {
+    let endpoint = &member.endpoint;
+    EndpointView {
+        address: endpoint.address().to_string(),
+        weight: member.weight,
+        priority: member.priority,
+        state: endpoint.state().as_str(),
+        trouble: endpoint.trouble(),
+        requests_in_flight: endpoint.in_flight(),
+    }
+}
+
+fn policy(policy: &Policy) -> &'static str {
+    match policy {
+        Policy::RoundRobin => "roundRobin",
+        Policy::LeastRequest => "leastRequest",
+        Policy::PeakEwma => "peakEwma",
+        Policy::Random => "random",
+        Policy::ConsistentHash(_) => "consistentHash",
+    }
+}
+
 pub(crate) fn backends(state: &State) -> Vec<BackendView> {
     let snapshot = state.current.load();
     let view = |backend: &std::sync::Arc<crate::upstream::backend::Backend>| {
-        let settings = backend.settings();
+        let (settings, endpoints) = (backend.settings(), backend.endpoints());
+        let standing = endpoints.standing();
         let written = snapshot
             .document
             .backends
@@ -234,28 +266,20 @@ pub(crate) fn backends(state: &State) -> Vec<BackendView> {
                 Protocol::H2c => "h2c",
                 Protocol::Auto => "auto",
             },
-            policy: match settings.policy {
-                Policy::RoundRobin => "roundRobin",
-                Policy::LeastRequest => "leastRequest",
-            },
+            policy: policy(&settings.balancing.policy),
             proxy_protocol: settings.proxy_protocol.map(|version| match version {
                 Version::V1 => "v1",
                 Version::V2 => "v2",
             }),
-            usable: backend.is_usable(),
+            usable: standing != Standing::Unavailable,
+            priority: match standing {
+                Standing::Unavailable => None,
+                Standing::Serves { priority } | Standing::Panics { priority } => Some(priority),
+            },
+            panics: matches!(standing, Standing::Panics { .. }),
             connections: backend.metrics().open.load(Ordering::Relaxed),
             requests_in_flight: backend.metrics().serving.load(Ordering::Relaxed),
-            endpoints: backend
-                .endpoints()
-                .all()
-                .iter()
-                .map(|e| EndpointView {
-                    address: e.address().to_string(),
-                    state: e.state().as_str(),
-                    trouble: e.trouble(),
-                    requests_in_flight: e.in_flight(),
-                })
-                .collect(),
+            endpoints: endpoints.all().iter().map(endpoint_view).collect(),
             labels: written.map(|b| b.labels.clone()).unwrap_or_default(),
         }
     };

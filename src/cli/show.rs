@@ -122,6 +122,9 @@ pub(super) fn backends(options: &ShowOptions) -> Result<ExitCode, Failure> {
             "PROTOCOL",
             "POLICY",
             "ENDPOINT",
+            "STATE",
+            "PRIORITY",
+            "WEIGHT",
             "IN FLIGHT",
             "CONNECTIONS",
         ]);
@@ -137,6 +140,9 @@ pub(super) fn backends(options: &ShowOptions) -> Result<ExitCode, Failure> {
             for endpoint in endpoints {
                 let own = [
                     text(&endpoint["address"]),
+                    state(endpoint),
+                    text(&endpoint["priority"]),
+                    text(&endpoint["weight"]),
                     text(&endpoint["requestsInFlight"]),
                 ];
                 table.add_row([&common[..], &own, &[text(&backend["connections"])]].concat());
@@ -145,8 +151,16 @@ pub(super) fn backends(options: &ShowOptions) -> Result<ExitCode, Failure> {
                 table.add_row([&common[..], &["none".to_owned()]].concat());
             }
         }
-        right(table, &[4, 5])
+        right(table, &[5, 6, 7, 8])
     })
+}
+
+fn state(endpoint: &Value) -> String {
+    let state = text(&endpoint["state"]);
+    match endpoint["trouble"].as_str() {
+        Some(trouble) => format!("{state}: {trouble}"),
+        None => state,
+    }
 }
 
 /// Its keys, certificates and lists, and when they end.

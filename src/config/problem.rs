@@ -127,6 +127,7 @@ codes! {
     NoEndpoints "W0501" Warning "A backend in use has no endpoint; it answers 503.";
     DuplicateEndpoint "W0502" Warning "A backend has the same endpoint twice.";
     HealthCheck "W0503" Error "A health check asks not exactly one thing, or has a value that cannot be used.";
+    Balancing "W0504" Error "Load balancing has a value that cannot be used, or one that its policy does not look at.";
 }
 
 impl fmt::Display for Code {

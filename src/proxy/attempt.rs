@@ -52,6 +52,7 @@ pub(crate) async fn attempt(
     outgoing: Outgoing,
     deadline: Option<Instant>,
 ) -> Result<Answered, ProxyError> {
+    let timing = backend.time(endpoint);
     let exchange = exchange(connection, backend, endpoint, outgoing);
     let result = match deadline {
         None => exchange.await,
@@ -70,11 +71,20 @@ pub(crate) async fn attempt(
         }
         Err(ProxyError::Connect(_)) => (AttemptOutcome::ConnectFailed, None),
         // The client's own doing is not an attempt that failed.
-        Err(ProxyError::Body(_)) => return result,
+        Err(ProxyError::Body(_)) => {
+            if let Some(timing) = timing {
+                timing.forget();
+            }
+            return result;
+        }
         Err(_) => (AttemptOutcome::Reset, None),
     };
     backend.metrics().attempt(outcome, first_byte);
-    outlier::note(backend, endpoint, outcome == AttemptOutcome::Ok);
+    let good = outcome == AttemptOutcome::Ok;
+    outlier::note(backend, endpoint, good);
+    if let Some(timing) = timing {
+        timing.end(good);
+    }
     result
 }
 

@@ -173,6 +173,8 @@ async fn forward(
     let call = Call {
         rule: &rule,
         deadlines,
+        client,
+        key: choice.key.as_deref(),
     };
     let head = Head {
         parts,

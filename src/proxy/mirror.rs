@@ -27,6 +27,7 @@ use crate::snapshot::mirror::{Mirror, Place};
 use crate::snapshot::rule::{Arm, Rule};
 use crate::telemetry::mirror::Mirrored;
 use crate::upstream::backend::Backend;
+use crate::upstream::balance::Ask;
 use crate::upstream::connect::ConnectError;
 use crate::upstream::pool::Wanted;
 
@@ -169,7 +170,7 @@ async fn exchange(
     let Some(_serving) = backend.begin() else {
         return (Mirrored::LimitExceeded, None);
     };
-    let chosen = backend.choose(None, &mut *connection.worker.rng.borrow_mut());
+    let chosen = backend.choose(Ask::default(), &mut *connection.worker.rng.borrow_mut());
     let Some(endpoint) = chosen else {
         return (Mirrored::NoEndpoint, None);
     };

@@ -20,9 +20,10 @@ use crate::http::body::RequestBody;
 use crate::http::replay::Replay;
 use crate::http::{grpc, upgrade};
 use crate::route::MatchedPath;
-use crate::snapshot::rule::{Arm, NoChoice, Retry, Rule, Why};
+use crate::snapshot::rule::{Arm, Asking, BalancedBy, NoChoice, Retry, Rule, Why};
 use crate::telemetry::backend::{RetryReason, RetryRefusal};
 use crate::upstream::backend::Holding;
+use crate::upstream::balance::{self, Ask};
 use crate::upstream::connect::ConnectError;
 use crate::upstream::endpoint::Endpoint;
 
@@ -51,6 +52,10 @@ pub(crate) struct Served<'a> {
 pub(crate) struct Call<'a> {
     pub(crate) rule: &'a Rule,
     pub(crate) deadlines: Deadlines,
+    /// Of the client, behind trusted proxies too.
+    pub(crate) client: std::net::IpAddr,
+    /// The key of the split.
+    pub(crate) key: Option<&'a [u8]>,
 }
 
 /// Longest wait that an endpoint may ask for (`retry-after`); longer, and its answer is passed on.
@@ -153,6 +158,21 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// The hash that decides about the endpoint, where the arm's policy is such.
+    fn hash(self, arm: &Arm, parts: &request::Parts) -> Option<u64> {
+        let own = match arm.balanced_by.as_ref()? {
+            BalancedBy::SplitKey => return self.key.map(balance::hash),
+            BalancedBy::Own(source) => source,
+        };
+        let asking = Asking {
+            headers: &parts.headers,
+            query: parts.uri.query(),
+            client: self.client,
+            worker: 0,
+        };
+        own.read(&asking).map(|key| balance::hash(&key))
+    }
+
     /// One attempt at an endpoint of the arm, another one than the last where there is one.
     async fn attempt(
         self,
@@ -165,8 +185,12 @@ impl<'a> Call<'a> {
         let connection = std::rc::Rc::clone(&outcome.connection);
         let backend = arm.backend.as_ref().ok_or(ProxyError::InvalidBackend)?; //                500
         let serving = backend.begin().ok_or(ProxyError::BackendFull)?; //                        503
+        let ask = Ask {
+            not: last.as_deref(),
+            hash: self.hash(arm, &head.parts),
+        };
         let endpoint = backend
-            .choose(last.as_deref(), &mut *connection.worker.rng.borrow_mut())
+            .choose(ask, &mut *connection.worker.rng.borrow_mut())
             .ok_or(ProxyError::NoChoice(NoChoice::Unavailable(0)))?; //                           503
         outcome.endpoint = Some(endpoint.address());
         outcome.holding = Some(Holding::new(serving, endpoint.begin()));

@@ -41,6 +41,8 @@ pub(crate) struct Arm {
     /// `None`: the reference cannot be resolved, and its share gets 500.
     pub(crate) backend: Option<Arc<Backend>>,
     pub(crate) filters: Filters,
+    /// What its endpoint is chosen by, where that is a key of the request's own.
+    pub(crate) balanced_by: Option<BalancedBy>,
     /// What sending again may cost this backend; `None` where nothing is sent again.
     pub(crate) budget: Option<Arc<Budget>>,
     pub(crate) metrics: Arc<RouteMetrics>,
@@ -87,6 +89,14 @@ pub(crate) enum KeySource {
     Header(HeaderName),
     QueryParam(Box<str>),
     ClientAddress,
+}
+
+/// The key that decides about the endpoint.
+#[derive(Debug)]
+pub(crate) enum BalancedBy {
+    /// That of the split.
+    SplitKey,
+    Own(KeySource),
 }
 
 /// The cookie that carries a key.
@@ -154,6 +164,8 @@ pub(crate) struct Choice<'a> {
     pub(crate) instead_of: Option<&'a Arm>,
     /// A key that was made for a client without one, to be sent as a cookie.
     pub(crate) issued: Option<String>,
+    /// The key of the split, where it has one.
+    pub(crate) key: Option<Vec<u8>>,
 }
 
 /// Why there is no arm.
@@ -184,6 +196,7 @@ impl Rule {
                 why: Why::Force,
                 instead_of: None,
                 issued: None,
+                key: None,
             });
         }
         if self.split.arms().len() == 0 {
@@ -215,6 +228,7 @@ impl Rule {
             why: if shifted { Why::Shift } else { why },
             instead_of: if shifted { self.split.arm(index) } else { None },
             issued,
+            key,
         })
     }
 

@@ -3,7 +3,7 @@
 //! Must not know how an attempt is made.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
@@ -156,6 +156,7 @@ pub(crate) struct BackendMetrics {
     connections: Gauge,
     in_flight: Gauge,
     endpoints: [(Gauge, AtomicU64); EndpointState::ALL.len()],
+    ready: (Gauge, AtomicBool),
     /// Connections open now.
     pub(crate) open: CachePadded<AtomicU32>,
     /// Requests that this backend is serving now.
@@ -200,6 +201,10 @@ impl BackendMetrics {
                 let labels = [("backend", backend), ("state", state.as_str())];
                 (registry.gauge(names::ENDPOINTS, &labels), AtomicU64::new(0))
             }),
+            ready: (
+                registry.gauge(names::BACKEND_READY, &labels),
+                AtomicBool::new(false),
+            ),
             open: CachePadded::new(AtomicU32::new(0)),
             serving: CachePadded::new(AtomicU32::new(0)),
         });
@@ -237,6 +242,11 @@ impl BackendMetrics {
             .store(count as u64, Ordering::Relaxed);
     }
 
+    /// Notes whether the backend has a usable endpoint.
+    pub(crate) fn set_ready(&self, ready: bool) {
+        self.ready.1.store(ready, Ordering::Relaxed);
+    }
+
     /// Counts an ejection.
     pub(crate) fn ejected(&self, reason: EjectionReason) {
         self.ejections[reason as usize].increment(1);
@@ -269,6 +279,8 @@ impl Series for BackendMetrics {
             .set(f64::from(self.open.load(Ordering::Relaxed)));
         self.in_flight
             .set(f64::from(self.serving.load(Ordering::Relaxed)));
+        let (gauge, ready) = &self.ready;
+        gauge.set(f64::from(u8::from(ready.load(Ordering::Relaxed))));
         for (gauge, count) in &self.endpoints {
             gauge.set(count.load(Ordering::Relaxed) as f64);
         }

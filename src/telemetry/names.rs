@@ -92,6 +92,7 @@ metrics! {
     HEALTH_CHECKS = counter("weir_health_checks_total", "Active checks of endpoints, by result.");
     EJECTIONS = counter("weir_endpoint_ejections_total", "Endpoints that got no requests for a while because too many had failed there, by what was too many.");
     ENDPOINTS = gauge("weir_endpoints", "Endpoints of a backend, by state.");
+    BACKEND_READY = gauge("weir_backend_ready", "1 when a backend has an endpoint that requests may go to, else 0.");
     CONFIG_GENERATION = gauge("weir_config_generation", "Number of the configuration that serves.");
     CONFIG_RELOADS = counter("weir_config_reloads_total", "Attempts to load a changed configuration, by result.");
     CONFIG_LAST_SUCCESSFUL = gauge("weir_config_last_reload_successful", "1 when the newest configuration serves, 0 when it was refused.");

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::balance::Balancer;
+use super::balance::latency::Timing;
+use super::balance::{Ask, BalanceSettings, Balancer, Policy};
 use super::endpoint::{Endpoint, InFlight, State};
-use super::endpoints::Endpoints;
+use super::endpoints::{Endpoints, Listed, Member, Standing};
 use super::health::HealthSettings;
 use super::outlier::{OutlierSettings, most_ejected};
 use arc_swap::ArcSwap;
@@ -29,23 +30,16 @@ pub(crate) enum Protocol {
     Auto,
 }
 
-/// A load-balancing policy, without state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Policy {
-    RoundRobin,
-    LeastRequest,
-}
-
 /// What decides how a backend behaves. Two backends with equal settings are the same backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) name: Box<str>,
-    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) endpoints: Vec<Listed>,
     pub(crate) protocol: Protocol,
     pub(crate) tls: Option<OriginSettings>,
     /// Its connections begin with a header that tells whose they are.
     pub(crate) proxy_protocol: Option<Version>,
-    pub(crate) policy: Policy,
+    pub(crate) balancing: BalanceSettings,
     pub(crate) health: Option<HealthSettings>,
     pub(crate) outlier: Option<OutlierSettings>,
     pub(crate) connect_timeout: Duration,
@@ -92,37 +86,21 @@ impl Backend {
         metrics: Arc<BackendMetrics>,
         earlier: Option<&Self>,
     ) -> Arc<Self> {
-        let known = |address: &SocketAddr| {
-            // A kept connection must be one that would be made now.
-            let earlier = earlier.filter(|e| {
-                e.settings.protocol == settings.protocol
-                    && e.settings.tls == settings.tls
-                    && e.settings.proxy_protocol == settings.proxy_protocol
-            })?;
-            earlier
-                .endpoints()
-                .all()
-                .iter()
-                .find(|e| e.address() == *address)
-                .cloned()
-        };
-        let endpoints: Vec<_> = settings
-            .addresses
-            .iter()
-            .map(|address| {
-                known(address).unwrap_or_else(|| {
-                    let new = Endpoint::new(*address);
-                    if settings.health.is_some() {
-                        new.enter(State::Unknown);
-                    }
-                    new
-                })
-            })
-            .collect();
-        let balancer = match settings.policy {
-            Policy::RoundRobin => Balancer::round_robin(),
-            Policy::LeastRequest => Balancer::LeastRequest,
-        };
+        // A kept connection must be one that would be made now.
+        let earlier = earlier.filter(|e| {
+            e.settings.protocol == settings.protocol
+                && e.settings.tls == settings.tls
+                && e.settings.proxy_protocol == settings.proxy_protocol
+        });
+        let known = earlier.map(|earlier| earlier.endpoints());
+        let members = settings.endpoints.iter().map(|listed| {
+            let known = known.as_ref().and_then(|known| known.at(listed.address));
+            let endpoint =
+                known.map_or_else(|| new_endpoint(listed.address, &settings), Arc::clone);
+            Member::new(endpoint, listed)
+        });
+        let endpoints = Endpoints::new(members.collect(), &settings.balancing);
+        let balancer = Balancer::new(&settings.balancing.policy);
         let backend = Arc::new(Self {
             settings,
             tls,
@@ -135,23 +113,47 @@ impl Backend {
             balancer,
             metrics,
         });
-        backend.publish(endpoints);
+        backend.put(endpoints);
         backend
     }
 
     /// Puts changed states of endpoints to work.
     pub(crate) fn refresh(&self) {
         let _alone = self.change.lock().unwrap_or_else(PoisonError::into_inner);
-        self.publish(self.endpoints().all().to_vec());
+        self.publish(self.endpoints().renewed(&self.settings.balancing));
     }
 
-    fn publish(&self, all: Vec<Arc<Endpoint>>) {
-        let endpoints = Endpoints::new(all);
+    fn publish(&self, endpoints: Endpoints) {
+        let standing = endpoints.standing();
+        if self.put(endpoints) != standing {
+            self.tell(standing);
+        }
+        self.changed.notify_one();
+    }
+
+    /// Puts endpoints to work; how it stood before.
+    fn put(&self, endpoints: Endpoints) -> Standing {
         for state in State::ALL {
             self.metrics.set_endpoints(state, endpoints.count(state));
         }
-        self.endpoints.store(Arc::new(endpoints));
-        self.changed.notify_one();
+        let ready = endpoints.standing() != Standing::Unavailable;
+        self.metrics.set_ready(ready);
+        self.endpoints.swap(Arc::new(endpoints)).standing()
+    }
+
+    fn tell(&self, standing: Standing) {
+        let backend = self.name();
+        match standing {
+            Standing::Unavailable => tracing::warn!(backend, "backend has no usable endpoint"),
+            Standing::Panics { priority } => {
+                tracing::warn!(
+                    backend,
+                    priority,
+                    "too few endpoints are usable, so all are used"
+                );
+            }
+            Standing::Serves { priority } => tracing::info!(backend, priority, "backend is ready"),
+        }
     }
 
     /// Gives an endpoint nothing for a while, unless too many get nothing already.
@@ -175,7 +177,7 @@ impl Backend {
         }
         let time = endpoint.record().eject(settings);
         ejected.push((Arc::clone(endpoint), Instant::now() + time));
-        self.publish(endpoints.all().to_vec());
+        self.publish(endpoints.renewed(&self.settings.balancing));
         self.metrics.ejected(reason);
         let why = reason.as_str();
         tracing::warn!(backend, endpoint = %address, ?time, reason = why, "endpoint is ejected");
@@ -193,7 +195,8 @@ impl Backend {
         let mut ejected = self.change.lock().unwrap_or_else(PoisonError::into_inner);
         ejected.retain(|(one, _)| one.id() != endpoint.id());
         endpoint.record().take_back();
-        self.publish(self.endpoints().all().to_vec());
+        endpoint.begins();
+        self.publish(self.endpoints().renewed(&self.settings.balancing));
         let address = endpoint.address();
         tracing::info!(backend = self.name(), endpoint = %address, "endpoint gets requests again");
     }
@@ -214,7 +217,7 @@ impl Backend {
         if self.tended.swap(true, Ordering::Relaxed) {
             return false;
         }
-        for endpoint in self.endpoints().all() {
+        for Member { endpoint, .. } in self.endpoints().all() {
             if self.settings.health.is_none() {
                 endpoint.enter(State::Ready);
             }
@@ -273,14 +276,15 @@ impl Backend {
         !self.endpoints.load().usable().is_empty()
     }
 
-    /// Chooses an endpoint other than `not` where there is one.
-    pub(crate) fn choose(
-        &self,
-        not: Option<&Endpoint>,
-        rng: &mut impl rand::Rng,
-    ) -> Option<Arc<Endpoint>> {
+    /// Chooses an endpoint for a request.
+    pub(crate) fn choose(&self, ask: Ask<'_>, rng: &mut impl rand::Rng) -> Option<Arc<Endpoint>> {
         let endpoints = self.endpoints.load();
-        self.balancer.choose(endpoints.usable(), not, rng).cloned()
+        self.balancer.choose(&endpoints, ask, rng).cloned()
+    }
+
+    /// Takes the time of an attempt, where the policy wants to know it.
+    pub(crate) fn time(&self, endpoint: &Arc<Endpoint>) -> Option<Timing> {
+        (self.settings.balancing.policy == Policy::PeakEwma).then(|| Timing::begin(endpoint))
     }
 
     /// Counts a request in; `None` when the backend has its limit.
@@ -289,6 +293,14 @@ impl Backend {
         let guard = Serving(Arc::clone(&self.metrics));
         (serving < self.settings.max_requests).then_some(guard)
     }
+}
+
+fn new_endpoint(address: SocketAddr, settings: &Settings) -> Arc<Endpoint> {
+    let new = Endpoint::new(address);
+    if settings.health.is_some() {
+        new.enter(State::Unknown);
+    }
+    new
 }
 
 /// Stands for one request that a backend is serving.

@@ -4,16 +4,26 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 
+use super::balance::latency::Latency;
 use super::outlier::Record;
 pub(crate) use crate::telemetry::backend::EndpointState as State;
 
 /// Tells endpoints apart over reloads; pools are kept by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct EndpointId(u64);
+
+/// Milliseconds since some moment a day before the first endpoint: a time that fits an atomic.
+pub(crate) fn clock() -> u64 {
+    const DAY: u64 = 86_400_000;
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let since = u64::try_from(BEGAN.elapsed().as_millis()).unwrap_or(u64::MAX);
+    since.saturating_add(DAY)
+}
 
 /// One address. Shared by all workers; lives on over reloads that keep it.
 #[derive(Debug)]
@@ -22,6 +32,9 @@ pub(crate) struct Endpoint {
     address: SocketAddr,
     in_flight: CachePadded<AtomicU32>,
     health: AtomicU8,
+    /// Since when it may get requests, by [`clock`].
+    ready_since: AtomicU64,
+    latency: CachePadded<Latency>,
     record: Record,
     /// Why its last check failed.
     trouble: Mutex<Option<Box<str>>>,
@@ -35,6 +48,8 @@ impl Endpoint {
             address,
             in_flight: CachePadded::default(),
             health: AtomicU8::new(State::Ready as u8),
+            ready_since: AtomicU64::new(clock()),
+            latency: CachePadded::default(),
             record: Record::default(),
             trouble: Mutex::default(),
         })
@@ -66,7 +81,29 @@ impl Endpoint {
     /// Notes what its checks say. The backend's [`refresh`](super::backend::Backend::refresh) puts it to
     /// work.
     pub(crate) fn enter(&self, health: State) {
-        self.health.store(health as u8, Ordering::Relaxed);
+        let before = self.health.swap(health as u8, Ordering::Relaxed);
+        if health == State::Ready && before != health as u8 {
+            self.begins();
+        }
+    }
+
+    /// It may get requests again: from now on its share grows.
+    pub(super) fn begins(&self) {
+        self.begin_at(clock());
+    }
+
+    pub(super) fn begin_at(&self, moment: u64) {
+        self.ready_since.store(moment, Ordering::Relaxed);
+    }
+
+    /// By [`clock`].
+    pub(super) fn ready_since(&self) -> u64 {
+        self.ready_since.load(Ordering::Relaxed)
+    }
+
+    /// How long its answers take; only learnt where the policy asks for it.
+    pub(crate) fn latency(&self) -> &Latency {
+        &self.latency
     }
 
     /// How requests went there.

@@ -19,6 +19,7 @@ use rand::rngs::SmallRng;
 use super::backend::{Backend, Protocol};
 use super::connect::connect;
 use super::endpoint::{Endpoint, State};
+use super::endpoints::Member;
 use crate::telemetry::backend::CheckResult;
 use crate::tls::stream::Stream;
 
@@ -90,9 +91,13 @@ pub(crate) async fn tend(backend: Weak<Backend>, seed: u64) {
             return;
         }
         let endpoints = held.endpoints();
-        let there: HashSet<_> = endpoints.all().iter().map(|one| one.id()).collect();
+        let there: HashSet<_> = endpoints
+            .all()
+            .iter()
+            .map(|one| one.endpoint.id())
+            .collect();
         tended.retain(|id| there.contains(id));
-        for endpoint in endpoints.all() {
+        for Member { endpoint, .. } in endpoints.all() {
             if tended.insert(endpoint.id()) {
                 let one = (Weak::clone(&backend), Arc::downgrade(endpoint));
                 tokio::spawn(check_always(one.0, one.1, rand::Rng::next_u64(&mut rng)));

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::backend::Backend;
 use super::endpoint::Endpoint;
+use super::endpoints::Member;
 use crate::telemetry::backend::EjectionReason;
 
 /// When an endpoint is ejected.
@@ -175,7 +176,7 @@ async fn forgive_later(endpoint: Weak<Endpoint>, after: Duration) {
 
 fn judge(backend: &Backend, settings: &OutlierSettings, rate: &SuccessRateSettings) {
     let endpoints = backend.endpoints();
-    let counted = endpoints.all().iter().map(|endpoint| {
+    let counted = endpoints.all().iter().map(|Member { endpoint, .. }| {
         let (succeeded, failed) = endpoint.record().take_interval();
         (endpoint, succeeded, succeeded.saturating_add(failed))
     });

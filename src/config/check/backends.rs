@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::place::{At, Report};
-use super::{Names, at_least_one};
+use super::{Names, at_least_one, balancing};
 use crate::config::document::{Backend, HealthCheck, OutlierDetection};
 use crate::config::problem::Code;
 
@@ -46,6 +46,7 @@ pub(super) fn check(backend: &Backend, at: At<'_>, names: &Names<'_>, report: &m
         report,
     );
     at_least_one(limits, "requests", backend.limits.requests, report);
+    balancing::check(&backend.load_balancing, at.key("loadBalancing"), report);
     if let Some(check) = &backend.health_check {
         check_health(check, at.key("healthCheck"), report);
     }

@@ -5,6 +5,7 @@
 
 mod authorization;
 mod backends;
+mod balancing;
 mod filters;
 mod listeners;
 mod matches;
@@ -16,7 +17,7 @@ mod rules;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::document::{BackendRef, Document};
+use super::document::{BackendRef, Document, LoadBalancingPolicy};
 use super::problem::{Code, Problem, Source, Span};
 use super::suggest::nearest;
 use super::values::Name;
@@ -131,6 +132,8 @@ struct Names<'a> {
     backends: HashSet<&'a str>,
     /// Backends that some rule refers to.
     used: HashSet<&'a str>,
+    /// Backends whose endpoints are chosen by the key of the split.
+    keyed: HashSet<&'a str>,
     /// Whether an element was left out, so that a missing name says nothing.
     lost_listeners: bool,
     lost_backends: bool,
@@ -174,10 +177,16 @@ impl<'a> Names<'a> {
             let own = references.iter().map(|backend| backend.name.as_str());
             own.chain(mirrors)
         });
+        let all = parts.iter().flat_map(|part| &part.document.backends);
+        let keyed = all
+            .filter(|it| it.load_balancing.policy == LoadBalancingPolicy::ConsistentHash)
+            .filter(|it| it.load_balancing.key.is_none())
+            .map(|it| it.name.as_str());
         Self {
             listeners,
             backends,
             used: used.collect(),
+            keyed: keyed.collect(),
             lost_listeners: lost("listeners"),
             lost_backends: lost("backends"),
             lost_routes: parts

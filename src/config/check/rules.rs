@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::place::{At, Report};
 use super::{Names, Part, check_listener_name, check_reference, filters, matches, retry};
-use crate::config::document::{FilterType, Match, PathMatchType, Route, Rule, RuleTimeouts, Split};
+use crate::config::document::{
+    BackendRef, FilterType, Match, PathMatchType, Route, Rule, RuleTimeouts, Split,
+};
 use crate::config::problem::{Code, Source, Span};
 use crate::config::values::HostPattern;
 
@@ -159,7 +161,12 @@ fn check_rule(rule: &Rule, at: At<'_>, names: &Names<'_>, report: &mut Report) {
     }
     let split = at.key("split");
     check_split(&rule.split, split, report);
-    if rule.split.key.is_some() && rule.backend_refs.len() < 2 && !at.lost_key("backendRefs") {
+    let balances = |reference: &BackendRef| names.keyed.contains(reference.name.as_str());
+    if rule.split.key.is_some()
+        && rule.backend_refs.len() < 2
+        && !rule.backend_refs.iter().any(balances)
+        && !at.lost_key("backendRefs")
+    {
         let message = "a key has no effect with fewer than two backendRefs";
         report.add(split.key("key").problem(Code::IdleKey, message));
     }

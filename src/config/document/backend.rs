@@ -1,4 +1,4 @@
-//! The versions of a service: endpoints, protocol, balancing, limits.
+//! The versions of a service: endpoints, protocol, limits.
 //!
 //! Owns these objects of the file and their defaults. Must not know how they are read or compiled.
 
@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::balancing::LoadBalancing;
 use super::health::{HealthCheck, OutlierDetection};
 use super::tls::BackendTls;
-use crate::config::values::{Duration, EndpointAddress, Name};
+use crate::config::values::{Duration, EndpointAddress, Name, Weight};
 
 /// One version of a service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -65,6 +66,12 @@ fn one_second() -> Duration {
 pub struct Endpoint {
     /// Address and port. A name is looked up once, when the configuration is loaded.
     pub address: EndpointAddress,
+    /// Its share of the backend's requests, relative to the others. Zero is zero.
+    #[serde(default)]
+    pub weight: Weight,
+    /// Endpoints of a higher number get requests only when those of the lower ones cannot be used.
+    #[serde(default)]
+    pub priority: u16,
 }
 
 /// The HTTP version spoken to a backend.
@@ -89,25 +96,6 @@ pub enum ProxyProtocolVersion {
     V1,
     /// Binary.
     V2,
-}
-
-/// How a request's endpoint is chosen.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct LoadBalancing {
-    /// The policy.
-    pub policy: LoadBalancingPolicy,
-}
-
-/// A load-balancing policy.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum LoadBalancingPolicy {
-    /// One after the other.
-    RoundRobin,
-    /// The less busy of two drawn at random.
-    #[default]
-    LeastRequest,
 }
 
 /// Bounds on what goes to a backend at once, over all workers. Beyond one: 503 at once.

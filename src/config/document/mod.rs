@@ -6,6 +6,7 @@
 
 mod authorization;
 mod backend;
+mod balancing;
 mod cors;
 mod fault;
 mod filter;
@@ -24,9 +25,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::authorization::{Authorization, AuthorizationRule};
 pub use self::backend::{
-    Backend, BackendLimits, BackendProtocol, Endpoint, LoadBalancing, LoadBalancingPolicy, Pool,
-    ProxyProtocolVersion,
+    Backend, BackendLimits, BackendProtocol, Endpoint, Pool, ProxyProtocolVersion,
 };
+pub use self::balancing::{HashKey, LoadBalancing, LoadBalancingPolicy, SlowStart};
 pub use self::cors::Cors;
 pub use self::fault::{FaultAbort, FaultDelay, FaultInjection, Fraction};
 pub use self::filter::{

@@ -12,17 +12,25 @@ use crate::config::document as written;
 use crate::config::values::EndpointAddress;
 use crate::proxy_protocol::Version;
 use crate::telemetry::backend::BackendMetrics;
-use crate::upstream::backend::{Backend, Policy, PoolSettings, Protocol, Settings};
+use crate::upstream::backend::{Backend, PoolSettings, Protocol, Settings};
+use crate::upstream::balance::{BalanceSettings, HashKey, Policy, SlowStart};
+use crate::upstream::endpoints::Listed;
 use crate::upstream::health::{HealthSettings, Probe};
 use crate::upstream::outlier::{OutlierSettings, SuccessRateSettings};
 
 impl Compiler<'_> {
     pub(super) fn backend(&self, written: &written::Backend) -> Result<Arc<Backend>, CompileError> {
-        let mut addresses: Vec<(SocketAddr, &EndpointAddress)> = Vec::new();
+        let mut listed: Vec<(Listed, &EndpointAddress)> = Vec::new();
         for endpoint in &written.endpoints {
             for address in look_up(written.name.as_str(), &endpoint.address)? {
-                if !addresses.iter().any(|(known, _)| *known == address) {
-                    addresses.push((address, &endpoint.address));
+                if !listed.iter().any(|(known, _)| known.address == address) {
+                    let (weight, priority) = (endpoint.weight.get(), endpoint.priority);
+                    let listing = Listed {
+                        address,
+                        weight,
+                        priority,
+                    };
+                    listed.push((listing, &endpoint.address));
                 }
             }
         }
@@ -32,20 +40,17 @@ impl Compiler<'_> {
             written::BackendProtocol::Auto if written.tls.is_some() => Protocol::Auto,
             written::BackendProtocol::Auto => Protocol::Http1,
         };
-        let tls = tls::origin_settings(written, &addresses, protocol);
+        let tls = tls::origin_settings(written, &listed, protocol);
         let settings = Settings {
             name: written.name.as_str().into(),
-            addresses: addresses.into_iter().map(|(address, _)| address).collect(),
+            endpoints: listed.into_iter().map(|(listed, _)| listed).collect(),
             protocol,
             tls: tls.clone(),
             proxy_protocol: written.proxy_protocol.map(|version| match version {
                 written::ProxyProtocolVersion::V1 => Version::V1,
                 written::ProxyProtocolVersion::V2 => Version::V2,
             }),
-            policy: match written.load_balancing.policy {
-                written::LoadBalancingPolicy::RoundRobin => Policy::RoundRobin,
-                written::LoadBalancingPolicy::LeastRequest => Policy::LeastRequest,
-            },
+            balancing: balancing(&written.load_balancing),
             health: written.health_check.as_ref().map(health),
             outlier: written.outlier_detection.as_ref().map(outlier),
             connect_timeout: written.connect_timeout.get(),
@@ -82,6 +87,39 @@ impl Compiler<'_> {
             metrics,
             earlier.map(|earlier| &**earlier),
         ))
+    }
+}
+
+fn balancing(written: &written::LoadBalancing) -> BalanceSettings {
+    let policy = match written.policy {
+        written::LoadBalancingPolicy::RoundRobin => Policy::RoundRobin,
+        written::LoadBalancingPolicy::LeastRequest => Policy::LeastRequest,
+        written::LoadBalancingPolicy::PeakEwma => Policy::PeakEwma,
+        written::LoadBalancingPolicy::Random => Policy::Random,
+        written::LoadBalancingPolicy::ConsistentHash => {
+            Policy::ConsistentHash(written.key.as_ref().map_or(HashKey::OfSplit, hash_key))
+        }
+    };
+    BalanceSettings {
+        policy,
+        slow_start: written.slow_start.as_ref().map(|slow| SlowStart {
+            window: slow.window.get(),
+            from_percent: slow.from_percent,
+        }),
+        panic_percent: written.panic_threshold,
+    }
+}
+
+/// The check has seen that there is exactly one.
+fn hash_key(written: &written::HashKey) -> HashKey {
+    if let Some(cookie) = &written.cookie {
+        HashKey::Cookie(cookie.as_str().into())
+    } else if let Some(header) = &written.header {
+        HashKey::Header(header.get().clone())
+    } else if let Some(parameter) = &written.query_param {
+        HashKey::QueryParam(parameter.as_str().into())
+    } else {
+        HashKey::ClientAddress
     }
 }
 

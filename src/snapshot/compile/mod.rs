@@ -15,7 +15,9 @@ use std::sync::{Arc, Mutex};
 use crossbeam_utils::CachePadded;
 
 use self::policies::FilterOwner;
-use self::values::{compile_authorization, compile_filters, compile_match, key_source};
+use self::values::{
+    balanced_by, compile_authorization, compile_filters, compile_match, key_source,
+};
 use super::authorization::{Authorization, AuthorizationRule};
 use super::port::{Door, InFlightLimit, Listener, Port, ProxyProtocol};
 use super::rule::{Arm, Force, OnUnavailable, Retry, Rule, Sticky, Timeouts};
@@ -506,13 +508,12 @@ impl Compiler<'_> {
             backends,
             labels: [route, rule, name],
         };
+        let backend = backends.get(name).filter(|_| resolvable);
         Ok(Arm {
             name: name.into(),
-            backend: if resolvable {
-                backends.get(name).cloned()
-            } else {
-                None
-            },
+            balanced_by: backend
+                .and_then(|backend| balanced_by(&backend.settings().balancing.policy)),
+            backend: backend.cloned(),
             filters: compile_filters(&owner, &written.filters)?,
             budget: None,
             metrics: RouteMetrics::new(

@@ -2,7 +2,6 @@
 //!
 //! Must not know how files are read or hands are shaken.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Compiler;
@@ -13,6 +12,7 @@ use crate::tls::client::{OriginSettings, Originator};
 use crate::tls::material::{MaterialError, PairFiles};
 use crate::tls::server::{ClientSettings, ServerSettings, Terminator};
 use crate::upstream::backend::Protocol;
+use crate::upstream::endpoints::Listed;
 
 impl Compiler<'_> {
     /// The TLS of a listener. With the same settings it is the one that serves now: what its files
@@ -91,19 +91,17 @@ fn server_settings(listener: &written::Listener, tls: &written::ListenerTls) -> 
     }
 }
 
-/// What decides how TLS is spoken to a backend. `addresses`: of which endpoint each is.
+/// What decides how TLS is spoken to a backend. `listed`: what each address was written as.
 pub(super) fn origin_settings(
     backend: &written::Backend,
-    addresses: &[(SocketAddr, &EndpointAddress)],
+    listed: &[(Listed, &EndpointAddress)],
     protocol: Protocol,
 ) -> Option<OriginSettings> {
     let tls = backend.tls.as_ref()?;
-    let names = addresses
-        .iter()
-        .filter_map(|(address, written)| match written {
-            EndpointAddress::Socket(_) => None,
-            EndpointAddress::Name { host, .. } => Some((*address, ServerName::Dns(host.clone()))),
-        });
+    let names = listed.iter().filter_map(|(one, written)| match written {
+        EndpointAddress::Socket(_) => None,
+        EndpointAddress::Name { host, .. } => Some((one.address, ServerName::Dns(host.clone()))),
+    });
     Some(OriginSettings {
         backend: backend.name.as_str().into(),
         authorities: tls.ca.clone(),

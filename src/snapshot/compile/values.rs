@@ -17,7 +17,8 @@ use crate::route::{
     Redirect, ValuePattern,
 };
 use crate::snapshot::filters::{Answer, DirectResponse, Filters, UrlRewrite};
-use crate::snapshot::rule::{KeyCookie, KeySource};
+use crate::snapshot::rule::{BalancedBy, KeyCookie, KeySource};
+use crate::upstream::balance::{HashKey, Policy};
 
 pub(super) fn compile_match(written: &written::Match) -> Result<Match, PatternError> {
     let path = match &written.path {
@@ -216,4 +217,22 @@ pub(super) fn key_source(written: &written::SplitKey) -> Option<KeySource> {
         return Some(KeySource::QueryParam(name.as_str().into()));
     }
     written.client_address.then_some(KeySource::ClientAddress)
+}
+
+/// What the endpoints of a backend are chosen by.
+pub(super) fn balanced_by(policy: &Policy) -> Option<BalancedBy> {
+    let Policy::ConsistentHash(key) = policy else {
+        return None;
+    };
+    Some(BalancedBy::Own(match key {
+        HashKey::OfSplit => return Some(BalancedBy::SplitKey),
+        HashKey::Cookie(name) => KeySource::Cookie(KeyCookie {
+            name: name.clone(),
+            issue: false,
+            attributes: Box::default(),
+        }),
+        HashKey::Header(name) => KeySource::Header(name.clone()),
+        HashKey::QueryParam(name) => KeySource::QueryParam(name.clone()),
+        HashKey::ClientAddress => KeySource::ClientAddress,
+    }))
 }
