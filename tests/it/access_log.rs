@@ -311,3 +311,36 @@ fn the_trace_of_a_request_is_logged_and_goes_on() {
     );
     assert!(log[1].get("trace").is_none() && log[1].get("span").is_none());
 }
+
+/// A full disk and a pipe that nobody reads cost lines, which are counted, and no request waits for them.
+#[test]
+fn a_full_disk_and_a_blocked_pipe_cost_lines_and_no_request() {
+    let backend = echo("v1");
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    // The pipe and the queue before it hold 16.1 MiB; the disk holds nothing.
+    for (path, requests) in [("/dev/full", 50), (pipe.to_str().unwrap(), 620)] {
+        let log = format!("format: json, path: {path}");
+        let config = with_listener(
+            &with_log(backend.address, &log),
+            "limits: { targetBytes: 32KiB }",
+        );
+        let proxy = Proxy::start(&config);
+        let query = "q".repeat(30_000);
+        let ask = format!("GET /?{query} HTTP/1.1\r\nHost: a\r\n\r\n");
+        let mut client = Client::connect(proxy.addr("web"));
+        for _ in 0..requests {
+            assert_eq!(client.ask(&ask).status, 200);
+        }
+        eventually("lines that were dropped", || {
+            (proxy.metric("weir_access_log_dropped_total", &[]) > 9.5).then_some(())
+        });
+        // A reload opens nothing anew that would wait.
+        proxy.write_config(&format!("{config}\n"));
+        proxy.wait_generation(2);
+        assert_eq!(client.ask(&ask).status, 200);
+        proxy.stop();
+    }
+}

@@ -18,7 +18,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -270,8 +270,11 @@ impl Record<'_> {
 }
 
 fn append(path: &Path) -> io::Result<File> {
+    // Opening a pipe for writing alone waits for its reader, for ever if there is none; fifo(7).
+    let pipe = std::fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
     // Lines hold addresses of clients: not for everybody to read.
     OpenOptions::new()
+        .read(pipe)
         .append(true)
         .create(true)
         .mode(0o640)
