@@ -1,8 +1,8 @@
-//! How many frames of each kind the client of an HTTP/2 connection may send.
+//! How many frames of each kind the other side of an HTTP/2 connection may send, a client or an endpoint.
 //!
 //! Owns the bounds and the counts of one connection. Must not know sockets; the clock is the caller's.
 //!
-//! The engine below survives floods of control frames, but does the client's work as long as it asks
+//! The engine below survives floods of control frames, but does the other side's work as long as it asks
 //! (CVE-2019-9511 to 9518, CVE-2023-44487, CVE-2025-8671). A flood is what costs more than it can be
 //! good for: each kind has a number a second that is free, and ordinary use earns more.
 
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::frames::{self, Frame, Frames};
 use crate::telemetry::http2::Http2Limit;
 
-/// Frames that a client may send. Per second unless said otherwise.
+/// Frames that the other side may send. Per second unless said otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Limits {
     pub(crate) pings: u32,
@@ -51,15 +51,28 @@ pub(super) const WORK_OF_A_TURN: usize = 64;
 /// So many bytes of a field block are as much work as a frame: each can stand for a whole field.
 const BYTES_OF_WORK: usize = 128;
 
+/// Heads that an endpoint may send for one request: a few hints, the answer, its trailers.
+const HEADS_A_REQUEST: u32 = 8;
+
+/// Who is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Peer {
+    /// It opens the streams.
+    Client,
+    /// It answers on them.
+    Endpoint,
+}
+
 /// The counts of one connection.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
+    peer: Peer,
     limits: Limits,
     received: Frames,
     sent: Frames,
     since: Instant,
     counts: Counts,
-    /// The highest stream that the client has opened.
+    /// The highest stream that was opened.
     newest: u32,
     /// The same when counting last began: resets of streams up to it are not rapid.
     newest_before: u32,
@@ -85,6 +98,7 @@ struct Counts {
     priorities: u32,
     empty_data: u32,
     window_updates: u32,
+    heads: u32,
     other_frames: u32,
     /// Streams that were opened.
     opened: u32,
@@ -93,10 +107,29 @@ struct Counts {
 }
 
 impl Budget {
-    pub(super) fn new(limits: Limits, now: Instant) -> Self {
+    /// For what a client sends.
+    pub(super) fn of_client(limits: Limits, now: Instant) -> Self {
         Self {
-            limits,
             received: Frames::of_client(),
+            sent: Frames::of_server(),
+            ..Self::new(Peer::Client, limits, now)
+        }
+    }
+
+    /// For what an endpoint sends.
+    pub(crate) fn of_endpoint(limits: Limits, now: Instant) -> Self {
+        Self {
+            received: Frames::of_server(),
+            sent: Frames::of_client(),
+            ..Self::new(Peer::Endpoint, limits, now)
+        }
+    }
+
+    fn new(peer: Peer, limits: Limits, now: Instant) -> Self {
+        Self {
+            peer,
+            limits,
+            received: Frames::of_server(),
             sent: Frames::of_server(),
             since: now,
             counts: Counts::default(),
@@ -110,8 +143,8 @@ impl Budget {
         }
     }
 
-    /// The bound that the client is over.
-    pub(super) fn over(&self) -> Option<Http2Limit> {
+    /// The bound that the other side is over.
+    pub(crate) fn over(&self) -> Option<Http2Limit> {
         let calmed = self.farewell == Some(frames::ENHANCE_YOUR_CALM);
         self.over.or(calmed.then_some(Http2Limit::Engine))
     }
@@ -138,14 +171,20 @@ impl Budget {
         !self.greeted || head && !whole
     }
 
-    /// Counts what has come from the client; the work that it is to the engine.
-    pub(super) fn receive(&mut self, bytes: &[u8], now: Instant) -> usize {
+    /// Whether the other side has said what it allows (SETTINGS).
+    pub(crate) fn is_greeted(&self) -> bool {
+        let reading = self.last.kind == frames::SETTINGS && !self.received.has_payload();
+        self.greeted && !reading
+    }
+
+    /// Counts what has come from the other side; the work that it is to the engine.
+    pub(crate) fn receive(&mut self, bytes: &[u8], now: Instant) -> usize {
         if now.saturating_duration_since(self.since) >= WINDOW {
             self.since = now;
             self.counts = Counts::default();
             self.newest_before = self.newest;
         }
-        let mut received = std::mem::replace(&mut self.received, Frames::of_client());
+        let mut received = std::mem::replace(&mut self.received, Frames::of_server());
         let mut work = 0;
         received.feed(bytes, |frame| {
             work += match frame.kind {
@@ -168,11 +207,14 @@ impl Budget {
         let (spent, allowed, limit) = match frame.kind {
             frames::HEADERS => {
                 self.continuations = 0;
-                if frame.stream > self.newest {
-                    self.newest = frame.stream;
-                    counts.opened = counts.opened.saturating_add(1);
+                if self.peer == Peer::Client {
+                    self.opened(frame.stream);
+                    return;
                 }
-                return;
+                // Requests of the second before may be answered in this one.
+                let asked = counts.opened.saturating_add(limits.streams);
+                let allowed = asked.saturating_mul(HEADS_A_REQUEST);
+                (&mut counts.heads, allowed, Http2Limit::Answer)
             }
             frames::DATA if frame.length == 0 && frame.flags & frames::END_STREAM == 0 => (
                 &mut counts.empty_data,
@@ -233,11 +275,29 @@ impl Budget {
         }
     }
 
-    /// Counts what goes to the client.
-    pub(super) fn send(&mut self, bytes: &[u8]) {
+    /// A stream has begun, or goes on.
+    fn opened(&mut self, stream: u32) {
+        if stream > self.newest {
+            self.newest = stream;
+            self.counts.opened = self.counts.opened.saturating_add(1);
+        }
+    }
+
+    /// Counts what goes to the other side.
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.counts.sent = self.counts.sent.saturating_add(bytes.len() as u64);
+        let mut sent = std::mem::replace(&mut self.sent, Frames::of_server());
+        if self.peer == Peer::Endpoint {
+            sent.feed(bytes, |frame| {
+                if frame.kind == frames::HEADERS {
+                    self.opened(frame.stream);
+                }
+            });
+            self.sent = sent;
+            return;
+        }
         let (counts, farewell) = (&mut self.counts, &mut self.farewell);
-        self.sent.feed(bytes, |frame| match frame.error {
+        sent.feed(bytes, |frame| match frame.error {
             Some(error) if frame.kind == frames::GOAWAY => *farewell = Some(error),
             Some(
                 frames::PROTOCOL_ERROR
@@ -248,6 +308,7 @@ impl Budget {
             Some(frames::REFUSED_STREAM) => counts.refused = counts.refused.saturating_add(1),
             _ => {}
         });
+        self.sent = sent;
         let provoked = counts
             .provoked_resets
             .saturating_add(counts.refused / REFUSED_FOR_ONE);
@@ -284,7 +345,7 @@ mod tests {
 
     fn fresh() -> Fed {
         let now = Instant::now();
-        let mut budget = Budget::new(LIMITS, now);
+        let mut budget = Budget::of_client(LIMITS, now);
         budget.receive(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", now);
         Fed {
             budget,
@@ -497,7 +558,7 @@ mod tests {
     #[test]
     fn a_client_owes_what_it_has_begun() {
         let now = Instant::now();
-        let mut budget = Budget::new(LIMITS, now);
+        let mut budget = Budget::of_client(LIMITS, now);
         let mut owed = |bytes: &[u8]| {
             budget.receive(bytes, now);
             budget.is_owed()

@@ -19,3 +19,4 @@ mod socket;
 mod stall;
 pub(crate) mod trace;
 pub(crate) mod upgrade;
+pub(crate) mod websocket;

@@ -30,7 +30,7 @@ use tokio::time::Sleep;
 use super::body::ResponseBody;
 use super::flood::{Budget, Limits};
 use super::socket::{Framed, Watched};
-use super::stall::{Paced, Signals, Stall, Streams};
+use super::stall::{Noted, Paced, Sending, Signals, Stall, Streams};
 use crate::telemetry::http2::Http2Limit;
 use crate::tls::stream::Stream;
 
@@ -98,16 +98,7 @@ pub(crate) struct Control {
 impl Control {
     /// A connection that has just been accepted. `clock` is the worker's coarse one.
     pub(crate) fn new(clock: Rc<Cell<Instant>>) -> Rc<Self> {
-        Self::of(clock, Arc::default())
-    }
-
-    /// For the tunnel that a connection has become: bytes that its client does not take are seen.
-    pub(crate) fn tunnel(&self) -> Rc<Self> {
-        Self::of(Rc::clone(&self.clock), Arc::clone(&self.signals))
-    }
-
-    fn of(clock: Rc<Cell<Instant>>, signals: Arc<Signals>) -> Rc<Self> {
-        let now = clock.get();
+        let (now, signals) = (clock.get(), Arc::<Signals>::default());
         Rc::new(Self {
             stall: Rc::new(Stall::new(Arc::clone(&signals), Rc::clone(&clock))),
             signals,
@@ -120,6 +111,16 @@ impl Control {
             asked: Cell::new(now),
             waker: RefCell::new(None),
         })
+    }
+
+    /// For the tunnel that the connection, or its stream that is polled now, becomes.
+    pub(crate) fn tunnel(&self) -> (Rc<Self>, Sending) {
+        (Self::new(Rc::clone(&self.clock)), self.stall.tunnel())
+    }
+
+    /// The client's side of a tunnel: bytes that it does not take are seen.
+    pub(super) fn watch<T>(&self, client: T) -> Noted<T> {
+        Noted::new(client, Arc::clone(&self.signals))
     }
 
     /// Asks the connection to end; never takes back an earlier, stronger wish.
@@ -318,7 +319,7 @@ where
     S: Service<Request<Incoming>, Response = Response<ResponseBody>> + 'static,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let budget = Budget::new(options.http2.clone(), control.clock.get());
+    let budget = Budget::of_client(options.http2.clone(), control.clock.get());
     let socket = Framed::new(socket, budget, Rc::clone(&control.clock));
     let stall = Rc::clone(&control.stall);
     let service = service_fn(move |request| {
@@ -338,6 +339,8 @@ where
             // The least that the RFC allows, and its default: what a frame or a table may hold.
             .max_frame_size(16 * 1024)
             .header_table_size(4096)
+            // WebSocket over HTTP/2 (RFC 8441). Any other CONNECT is refused.
+            .enable_connect_protocol()
             // A reader that does not read costs at most this much a stream.
             .max_send_buf_size(64 * 1024)
             .serve_connection(TokioIo::new(socket.clone()), service);

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::rt::Executor;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::body::{Cut, ResponseBody};
 
@@ -47,6 +48,50 @@ impl Signals {
     }
 }
 
+/// The client's side of a tunnel, noting how writes go. What the connection notes below it is of all
+/// its streams, where it has several.
+#[derive(Debug)]
+pub(super) struct Noted<T> {
+    client: T,
+    signals: Arc<Signals>,
+}
+
+impl<T> Noted<T> {
+    pub(super) fn new(client: T, signals: Arc<Signals>) -> Self {
+        Self { client, signals }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Noted<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.client).poll_read(cx, buf)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Noted<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.client).poll_write(cx, buf);
+        self.signals.wrote(polled)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.client).poll_flush(cx);
+        self.signals.wrote(polled)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.client).poll_shutdown(cx)
+    }
+}
+
 /// What a connection waits for its client to take.
 #[derive(Debug)]
 pub(super) struct Stall {
@@ -55,6 +100,8 @@ pub(super) struct Stall {
     /// The number of writes at the last sweep, and since when it is that.
     writes: Cell<(u32, Instant)>,
     streams: RefCell<Vec<Weak<Waiting>>>,
+    /// Of the tunnel that the stream which is polled now is about to become.
+    tunnel: RefCell<Option<Rc<Waiting>>>,
     asked: Cell<Asked>,
     /// What ends now ends because its client did not read.
     cutting: Cell<bool>,
@@ -84,6 +131,7 @@ impl Stall {
             clock,
             writes: Cell::new((0, now)),
             streams: RefCell::default(),
+            tunnel: RefCell::default(),
             asked: Cell::new(Asked::No),
             cutting: Cell::new(false),
         }
@@ -118,6 +166,22 @@ impl Stall {
         stalled
     }
 
+    /// The stream that is polled now becomes a tunnel. Its sending half is a task of the engine's, which
+    /// goes on until the client has taken everything.
+    pub(super) fn tunnel(&self) -> Sending {
+        let waiting = Rc::new(Waiting {
+            since: Cell::new(None),
+            late: Cell::new(false),
+            waker: RefCell::new(Waker::noop().clone()),
+        });
+        self.streams.borrow_mut().push(Rc::downgrade(&waiting));
+        *self.tunnel.borrow_mut() = Some(Rc::clone(&waiting));
+        Sending {
+            waiting,
+            clock: Rc::clone(&self.clock),
+        }
+    }
+
     /// Notes where the stream stands that has just been polled and is not done; whether it is over.
     fn note(&self, waiting: &mut Option<Rc<Waiting>>, cx: &Context<'_>) -> bool {
         let since = match self.asked.get() {
@@ -146,6 +210,27 @@ impl Stall {
     }
 }
 
+/// What is still sent of a tunnel that has ended: the client may take it within the limit.
+#[derive(Debug)]
+pub(crate) struct Sending {
+    waiting: Rc<Waiting>,
+    clock: Rc<Cell<Instant>>,
+}
+
+impl Sending {
+    /// The client has had its time.
+    pub(crate) fn cut(&self) {
+        self.waiting.late.set(true);
+        self.waiting.waker.borrow().wake_by_ref();
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.waiting.since.set(Some(self.clock.get()));
+    }
+}
+
 /// Runs the streams of one connection on this worker's thread. Dropping a stream that is not done
 /// resets it (`CANCEL`), and nothing else on the connection.
 #[derive(Debug, Clone)]
@@ -157,15 +242,19 @@ where
 {
     fn execute(&self, stream: F) {
         let stall = Rc::clone(&self.0);
+        // The connection runs streams; what a stream runs is the half of a tunnel.
+        let tunnel = stall.tunnel.take();
         drop(tokio::task::spawn_local(async move {
             let mut stream = pin!(Some(stream));
-            let mut waiting = None;
+            let mut waiting = tunnel;
             poll_fn(|cx| {
                 stall.asked.set(Asked::No);
                 let Some(running) = stream.as_mut().as_pin_mut() else {
                     return Poll::Ready(());
                 };
-                if running.poll(cx).is_ready() {
+                let polled = running.poll(cx);
+                stall.tunnel.take();
+                if polled.is_ready() {
                     return Poll::Ready(());
                 }
                 if !stall.note(&mut waiting, cx) {

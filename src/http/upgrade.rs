@@ -1,4 +1,4 @@
-//! Tunnels: WebSocket and other `Upgrade`s of HTTP/1.1 (RFC 9110, 7.8).
+//! Tunnels: WebSocket and other `Upgrade`s (RFC 9110, 7.8), in HTTP/1.1's form.
 //!
 //! Owns what counts as an upgrade and the copying of bytes. Must not know routes.
 
@@ -7,6 +7,20 @@ use http::{HeaderMap, HeaderValue, Method, Version};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;
+
+use super::serve::Control;
+use super::websocket;
+
+/// What a client asks for.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// The protocol that it wants to switch to.
+    pub(crate) protocol: HeaderValue,
+    /// Its half of the tunnel.
+    pub(crate) client: OnUpgrade,
+    /// Of an extended CONNECT: the key that stands for it (see [`super::websocket`]).
+    pub(crate) key: Option<HeaderValue>,
+}
 
 /// The protocol that the request asks to switch to, if it is one that may be tunnelled: one token,
 /// named by `Connection`, in HTTP/1.1. `h2c` is not: the upgraded connection would carry requests
@@ -47,21 +61,32 @@ pub(crate) fn ask(headers: &mut HeaderMap, protocol: &HeaderValue) {
     headers.insert(UPGRADE, protocol.clone());
 }
 
-/// Whether the endpoint switched to what was asked for. Only then may bytes flow.
-pub(crate) fn agreed(asked: Option<&HeaderValue>, answer: &HeaderMap) -> bool {
-    match (asked, answer.get(UPGRADE)) {
-        (Some(asked), Some(got)) => asked.as_bytes().eq_ignore_ascii_case(got.as_bytes()),
-        _ => false,
+impl Asked {
+    /// Whether the endpoint switched to what was asked for. Only then may bytes flow.
+    pub(crate) fn is_agreed(&self, answer: &HeaderMap) -> bool {
+        let keyed = |key| websocket::is_accepted(key, answer);
+        agreed(&self.protocol, answer) && self.key.as_ref().is_none_or(keyed)
     }
 }
 
+fn agreed(asked: &HeaderValue, answer: &HeaderMap) -> bool {
+    answer
+        .get(UPGRADE)
+        .is_some_and(|got| asked.as_bytes().eq_ignore_ascii_case(got.as_bytes()))
+}
+
 /// Copies both ways until both sides have ended. Returns the bytes from the client and to it; an
-/// error of either side ends the tunnel, as it would end the connection that it stands for.
-pub(crate) async fn tunnel(client: OnUpgrade, endpoint: OnUpgrade) -> (u64, u64) {
+/// error of either side ends the tunnel, as it would end the connection that it stands for. `control`
+/// sees when the client does not take what is written for it.
+pub(crate) async fn tunnel(
+    client: OnUpgrade,
+    endpoint: OnUpgrade,
+    control: &Control,
+) -> (u64, u64) {
     let Ok((client, endpoint)) = tokio::try_join!(client, endpoint) else {
         return (0, 0);
     };
-    let (mut client, mut endpoint) = (TokioIo::new(client), TokioIo::new(endpoint));
+    let (mut client, mut endpoint) = (control.watch(TokioIo::new(client)), TokioIo::new(endpoint));
     copy_bidirectional(&mut client, &mut endpoint)
         .await
         .unwrap_or((0, 0))
@@ -118,11 +143,10 @@ mod tests {
     fn the_answer_must_name_what_was_asked() {
         let asked = HeaderValue::from_static("websocket");
         let mut answer = HeaderMap::new();
-        assert!(!agreed(Some(&asked), &answer));
+        assert!(!agreed(&asked, &answer));
         answer.insert(UPGRADE, HeaderValue::from_static("WebSocket"));
-        assert!(agreed(Some(&asked), &answer));
-        assert!(!agreed(None, &answer));
+        assert!(agreed(&asked, &answer));
         answer.insert(UPGRADE, HeaderValue::from_static("other"));
-        assert!(!agreed(Some(&asked), &answer));
+        assert!(!agreed(&asked, &answer));
     }
 }

@@ -14,13 +14,13 @@ use hyper::body::Incoming;
 use super::context::Connection;
 use super::error::{ProxyError, is_unprocessed, is_unreadable};
 use crate::http::body::{RequestBody, RequestProgress};
-use crate::http::framing;
+use crate::http::{framing, websocket};
 use crate::telemetry::backend::{AttemptOutcome, RetryReason};
 use crate::upstream::backend::Backend;
 use crate::upstream::connect::ConnectError;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::outlier;
-use crate::upstream::pool::{Lease, Sender, Wanted};
+use crate::upstream::pool::{Http2Stream, Lease, Sender, Wanted};
 
 /// A request ready to be sent: head without Host, canonical authority, body.
 #[derive(Debug)]
@@ -110,16 +110,24 @@ async fn exchange(
         let pools = connection.pools(backend);
         let mut lease = pools.lease(backend, endpoint, wanted).await?;
         encode(&lease.sender, backend, &mut request, &outgoing.authority)?;
+        let key = match &lease.sender {
+            Sender::Http2(stream) if tunnel => Some(connect(stream, &mut request).await?),
+            _ => None,
+        };
         // A copy of the head is the price of sending a request again. Only a kept connection can be
-        // stale, so only there it is paid.
+        // stale, so only there it is paid. An extended CONNECT is for the rule to repeat.
         let refusable = empty && matches!(lease.sender, Sender::Http2(_));
-        let copy = (lease.reused && (repeatable || refusable)).then(|| head_copy(&request));
+        let stale = lease.reused && sent == 0 && key.is_none();
+        let copy = (stale && (repeatable || refusable)).then(|| head_copy(&request));
         sent += 1;
         let began = Instant::now();
         let (error, unsent) = match send(&mut lease, request).await {
             Ok(mut response) => {
                 framing::settle(response.headers_mut()).map_err(ProxyError::Answer)?;
                 lease.answered(response.headers());
+                if let Some(key) = &key {
+                    websocket::from_connected(&mut response, key);
+                }
                 return Ok(Answered {
                     response,
                     lease,
@@ -134,7 +142,6 @@ async fn exchange(
         }
         // RFC 9110, 9.2.2: again only if it was never sent, or may be sent twice; and only if a kept
         // connection is to blame. An answer that cannot be parsed is an answer.
-        let stale = lease.reused && sent == 1;
         if stale && !is_unreadable(&error) {
             lease.stale();
         }
@@ -153,6 +160,17 @@ async fn exchange(
         backend.metrics().retried(RetryReason::StaleConnection);
         request = again;
     }
+}
+
+/// Makes an extended CONNECT of a handshake; its key.
+async fn connect(
+    stream: &Http2Stream,
+    request: &mut Request<RequestBody>,
+) -> Result<HeaderValue, ProxyError> {
+    if !stream.takes_tunnels().await {
+        return Err(ProxyError::NoTunnel);
+    }
+    websocket::to_connect(request).ok_or(ProxyError::NoTunnel)
 }
 
 pub(super) async fn send(

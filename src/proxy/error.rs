@@ -45,8 +45,12 @@ pub(crate) enum ProxyError {
     Upstream(hyper::Error),
     #[error("the endpoint's answer: {0}")]
     Answer(Ambiguous),
-    #[error("the endpoint switched to a protocol that was not asked for")]
+    #[error("the endpoint did not switch protocols as it was asked to")]
     Upgrade,
+    #[error(
+        "the endpoint's HTTP/2 has no tunnel for this protocol (RFC 8441); `protocol: http1` has"
+    )]
+    NoTunnel,
     #[error("the attempt took longer than its limit")]
     AttemptTimeout,
     #[error("the request took longer than its limit")]
@@ -129,7 +133,7 @@ impl ProxyError {
             }
             Self::Answer(_) => (StatusCode::BAD_GATEWAY, Reason::UpstreamInvalid),
             Self::Upstream(_) => (StatusCode::BAD_GATEWAY, Reason::UpstreamReset),
-            Self::Upgrade => (StatusCode::BAD_GATEWAY, Reason::UpgradeFailed),
+            Self::Upgrade | Self::NoTunnel => (StatusCode::BAD_GATEWAY, Reason::UpgradeFailed),
             Self::AttemptTimeout => (StatusCode::GATEWAY_TIMEOUT, Reason::AttemptTimeout),
             Self::RequestTimeout => (StatusCode::GATEWAY_TIMEOUT, Reason::RequestTimeout),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, Reason::Overloaded),
@@ -172,7 +176,11 @@ pub(crate) fn is_unprocessed(error: &hyper::Error) -> bool {
 
 /// Whether what the endpoint sent was not HTTP.
 fn is_invalid(error: &hyper::Error) -> bool {
-    is_unreadable(error) || of_http2(error).is_some_and(h2::Error::is_library)
+    let flood = |error: &h2::Error| {
+        let io = error.get_io();
+        io.is_some_and(|io| io.kind() == std::io::ErrorKind::InvalidData)
+    };
+    is_unreadable(error) || of_http2(error).is_some_and(|it| it.is_library() || flood(it))
 }
 
 /// Whether an answer came over HTTP/1 that is none, or has more than the head of one may have. A fault of

@@ -24,7 +24,8 @@ use crate::config::values::Identity;
 use crate::http::authority::{self, Target};
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::headers::{self, Hop, X_REQUEST_ID};
-use crate::http::{cors, grpc, trace, upgrade};
+use crate::http::upgrade::Asked;
+use crate::http::{cors, grpc, trace, upgrade, websocket};
 use crate::route::{Found, MatchedPath, Redirect, RedirectSource, RequestView};
 use crate::snapshot::filters::Answer;
 use crate::snapshot::port::{Listener, Port};
@@ -76,10 +77,17 @@ pub(crate) async fn handle(exchange: Exchange) -> Result<Response<ResponseBody>,
     } = exchange;
     let head_only = *request.method() == Method::HEAD;
     let http1 = request.version() != Version::HTTP_2;
+    let connects = *request.method() == Method::CONNECT;
     outcome.is_grpc = grpc::is_grpc(request.headers());
     let mut response = match forward(port.as_deref(), request, &mut outcome).await {
-        Ok(response) => response,
-        Err(error) => {
+        // A success is the agreement to a CONNECT (RFC 9110, 9.3.6), so nothing else may be one.
+        Ok(response)
+            if !connects || outcome.upgrade.is_some() || !response.status().is_success() =>
+        {
+            response
+        }
+        other => {
+            let error = other.err().unwrap_or(ProxyError::Upgrade);
             let (_, reason) = error.verdict();
             outcome.reason = Some(reason);
             if matches!(error, ProxyError::FaultReset) {
@@ -99,16 +107,13 @@ pub(crate) async fn handle(exchange: Exchange) -> Result<Response<ResponseBody>,
         headers::add_fields(response.headers_mut(), *fields);
     }
     outcome.status = Some(response.status());
-    if http1
-        && outcome.connection.worker.last_requests.get()
-        && response.status() != StatusCode::SWITCHING_PROTOCOLS
-    {
+    if let Some(client) = outcome.upgrade.take() {
+        return Ok(tunnel(response, client, outcome));
+    }
+    if http1 && outcome.connection.worker.last_requests.get() {
         response
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(tunnel(response, outcome));
     }
     let bodiless = head_only
         || matches!(
@@ -126,7 +131,7 @@ async fn forward(
     let port = port.ok_or(ProxyError::NoRoute)?; //                                             404
     let (mut parts, body) = request.into_parts();
     let connection = Rc::clone(&outcome.connection);
-    let asked = asked_upgrade(&mut parts);
+    let asked = asked_upgrade(&mut parts, &connection);
     let target = canonical(port, &mut parts, outcome)?; //                   400, 414, 417, 431, 501
     let listener = port.listener(target.host()).ok_or(ProxyError::NoRoute)?; //                  404
     directed(&connection, listener)?; //                                                         421
@@ -180,7 +185,7 @@ async fn forward(
         parts,
         authority: target.authority.clone(),
         matched,
-        upgrade: asked.as_ref().map(|(protocol, _)| protocol.clone()),
+        upgrade: asked.as_ref().map(|asked| asked.protocol.clone()),
     };
     if !(rule.filters.mirrors.is_empty() && choice.arm.filters.mirrors.is_empty()) {
         mirror::copy(&rule, choice.arm, &head, &mut body, &connection);
@@ -216,13 +221,24 @@ fn deadlines(rule: &Rule, parts: &request::Parts, outcome: &mut Outcome) -> Dead
     Deadlines::of(&rule.timeouts, outcome.began.at, called_for)
 }
 
-/// The upgrade that the client asks for, taken before the fields that ask for it are stripped.
-fn asked_upgrade(parts: &mut request::Parts) -> Option<(HeaderValue, OnUpgrade)> {
-    let protocol = upgrade::requested(parts.version, &parts.method, &parts.headers)?;
-    parts
-        .extensions
-        .remove::<OnUpgrade>()
-        .map(|on| (protocol, on))
+/// The upgrade that the client asks for, taken before the fields that ask for it are stripped. An
+/// extended CONNECT is one from here on.
+fn asked_upgrade(parts: &mut request::Parts, connection: &Connection) -> Option<Asked> {
+    let (protocol, key) = if websocket::is_connect(parts) {
+        let mut random = [0; 16];
+        rand::Rng::fill_bytes(&mut *connection.worker.rng.borrow_mut(), &mut random);
+        let key = websocket::from_connect(parts, random);
+        (websocket::WEBSOCKET, Some(key))
+    } else {
+        let protocol = upgrade::requested(parts.version, &parts.method, &parts.headers)?;
+        (protocol, None)
+    };
+    let client = parts.extensions.remove::<OnUpgrade>()?;
+    Some(Asked {
+        protocol,
+        client,
+        key,
+    })
 }
 
 fn canonical(
@@ -485,7 +501,7 @@ fn finish_response(
     served: Served<'_>,
     rule: &Rule,
     choice: &Choice<'_>,
-    asked: Option<(HeaderValue, OnUpgrade)>,
+    asked: Option<Asked>,
     outcome: &mut Outcome,
 ) -> Result<Response<ResponseBody>, ProxyError> {
     let Answered {
@@ -495,18 +511,18 @@ fn finish_response(
         ..
     } = served.answered;
     outcome.first_byte = Some(first_byte);
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let protocol = asked.as_ref().map(|(protocol, _)| protocol);
-        if !upgrade::agreed(protocol, response.headers()) {
-            return Err(ProxyError::Upgrade);
+    let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let agreed = asked.filter(|asked| switched && asked.is_agreed(response.headers()));
+    if switched && agreed.is_none() {
+        return Err(ProxyError::Upgrade);
+    }
+    headers::strip_response(response.headers_mut());
+    if let Some(agreed) = agreed {
+        match agreed.key {
+            None => upgrade::ask(response.headers_mut(), &agreed.protocol),
+            Some(_) => websocket::to_connected(&mut response),
         }
-        headers::strip_response(response.headers_mut());
-        if let Some((protocol, client)) = asked {
-            upgrade::ask(response.headers_mut(), &protocol);
-            outcome.upgrade = Some(client);
-        }
-    } else {
-        headers::strip_response(response.headers_mut());
+        outcome.upgrade = Some(agreed.client);
     }
     if rule.filters.cors.is_some() {
         cors::strip(response.headers_mut());
@@ -543,19 +559,16 @@ fn finish_response(
     }))
 }
 
-/// Sends the 101 and copies bytes from then on; the request is recorded when the tunnel ends.
+/// Sends the agreement and copies bytes from then on; the request is recorded when the tunnel ends.
 fn tunnel(
     mut response: Response<ResponseBody>,
-    mut outcome: Box<Outcome>,
+    client: OnUpgrade,
+    outcome: Box<Outcome>,
 ) -> Response<ResponseBody> {
     let endpoint = hyper::upgrade::on(&mut response);
     let response = response.map(|_| ResponseBody::empty());
-    // Only an agreed upgrade gets here, and it has left the client's half.
-    let Some(client) = outcome.upgrade.take() else {
-        return response;
-    };
     let worker = Rc::clone(&outcome.connection.worker);
-    let control = outcome.connection.control.tunnel();
+    let (control, sending) = outcome.connection.control.tunnel();
     let busy = control.begin_request();
     let door = Arc::clone(&outcome.connection.door);
     let entered = Connections::enter(&worker, door, Rc::clone(&control));
@@ -563,9 +576,12 @@ fn tunnel(
     drop(tokio::task::spawn_local(async move {
         let _held = (busy, entered);
         let bytes = control
-            .until_closed(upgrade::tunnel(client, endpoint))
+            .until_closed(upgrade::tunnel(client, endpoint, &control))
             .await;
         let (from_client, to_client) = bytes.unwrap_or_default();
+        if control.is_stalled() {
+            sending.cut();
+        }
         outcome.finish(from_client, to_client, control.is_stalled());
     }));
     response

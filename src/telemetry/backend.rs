@@ -10,6 +10,7 @@ use crossbeam_utils::CachePadded;
 use metrics::{Counter, Gauge};
 
 use super::histogram::Histogram;
+use super::http2::{Http2Limit, Http2Metrics};
 use super::names;
 use super::recorder::{Registry, Series};
 
@@ -151,6 +152,7 @@ pub(crate) struct BackendMetrics {
     shielded: [Counter; SHIELD_OUTCOMES.len()],
     checks: [Counter; CHECK_RESULTS.len()],
     ejections: [Counter; EjectionReason::ALL.len()],
+    http2: Http2Metrics,
     first_byte: Arc<Histogram>,
     connections_total: Counter,
     connections: Gauge,
@@ -193,6 +195,7 @@ impl BackendMetrics {
                 let labels = [("backend", backend), ("reason", reason.as_str())];
                 registry.counter(names::EJECTIONS, &labels)
             }),
+            http2: Http2Metrics::new(registry, names::UPSTREAM_HTTP2_LIMIT_EXCEEDED, labels[0]),
             first_byte: registry.histogram(names::UPSTREAM_FIRST_BYTE, &labels),
             connections_total: registry.counter(names::UPSTREAM_CONNECTIONS_TOTAL, &labels),
             connections: registry.gauge(names::UPSTREAM_CONNECTIONS, &labels),
@@ -257,6 +260,11 @@ impl BackendMetrics {
         self.checks[result as usize].increment(1);
     }
 
+    /// Counts a connection that was ended because its endpoint sent too much of something.
+    pub(crate) fn http2_limit(&self, limit: Http2Limit) {
+        self.http2.exceeded(limit);
+    }
+
     /// Counts a connection that was made.
     pub(crate) fn connected(&self) {
         self.connections_total.increment(1);
@@ -274,6 +282,7 @@ impl Series for BackendMetrics {
         {
             counter.increment(0);
         }
+        self.http2.refresh();
         self.connections_total.increment(0);
         self.connections
             .set(f64::from(self.open.load(Ordering::Relaxed)));

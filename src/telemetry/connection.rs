@@ -30,7 +30,7 @@ impl ListenerMetrics {
             accepted: registry.counter(names::CONNECTIONS_TOTAL, &labels),
             accept_errors: registry.counter(names::ACCEPT_ERRORS, &labels),
             protocol_errors: registry.counter(names::PROTOCOL_ERRORS, &labels),
-            http2: Http2Metrics::new(registry, listener),
+            http2: Http2Metrics::new(registry, names::HTTP2_LIMIT_EXCEEDED, labels[0]),
             connections: registry.gauge(names::CONNECTIONS, &labels),
             open: CachePadded::new(AtomicU32::new(0)),
         });

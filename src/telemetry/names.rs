@@ -82,6 +82,7 @@ metrics! {
     PROTOCOL_ERRORS = counter("weir_protocol_errors_total", "Connections closed because what came was not HTTP.");
     PROXY_PROTOCOL = counter("weir_proxy_protocol_total", "Connections at listeners with the PROXY protocol, by what their header said or why there was none.");
     HTTP2_LIMIT_EXCEEDED = counter("weir_http2_limit_exceeded_total", "Connections closed with ENHANCE_YOUR_CALM because the client sent too many frames of a kind.");
+    UPSTREAM_HTTP2_LIMIT_EXCEEDED = counter("weir_upstream_http2_limit_exceeded_total", "Connections to endpoints closed because the endpoint sent too many frames of a kind.");
     AUTHORIZATION_REFUSED = counter("weir_authorization_refused_total", "Requests that authorization refuses, or in a dry run would refuse; the rule is none for what no rule allows.");
     TLS_HANDSHAKES = counter("weir_tls_handshakes_total", "Handshakes with clients, by result.");
     CERTIFICATE_EXPIRY = gauge("weir_certificate_expiry_timestamp_seconds", "When what is in use of a file ends, in Unix time: the certificate, the first authority of a bundle, the first list of revoked ones.");

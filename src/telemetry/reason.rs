@@ -60,7 +60,7 @@ reasons! {
     LoopDetected "loop_detected" "proxy_loop_detected" "The request has already passed this proxy too often."
     FaultAbort "fault_abort" "proxy_internal_response" "The rule lets such requests fail on purpose."
     FaultDelay "fault_delay" "proxy_internal_response" "The rule delays such requests on purpose; only in the access log."
-    UpgradeFailed "upgrade_failed" "http_upgrade_failed" "The endpoint switched protocols in a way nobody asked for."
+    UpgradeFailed "upgrade_failed" "http_upgrade_failed" "The endpoint did not switch protocols as it was asked to, or cannot."
     ClientClosed "client_closed" "http_request_error" "The client went away before its answer was complete."
     Drained "drained" "proxy_internal_response" "The proxy stopped before the answer was complete."
     Internal "internal" "proxy_internal_error" "The proxy failed."

@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use super::backend::Backend;
 use super::bound::{AnswerBound, Bounded};
 use super::connect::ConnectError;
+use super::flood::{Counted, Greeting};
 use crate::http::body::RequestBody;
 use crate::http::serve::LocalExecutor;
 use crate::telemetry::backend::BackendMetrics;
@@ -73,11 +74,24 @@ pub(super) async fn http1(
     Ok((sender, bound))
 }
 
-/// Begins HTTP/2. Also how many streams the endpoint allows (SETTINGS_MAX_CONCURRENT_STREAMS).
+/// What an endpoint allows on a connection of HTTP/2.
+#[derive(Debug)]
+pub(super) struct Allowed {
+    /// SETTINGS_MAX_CONCURRENT_STREAMS.
+    pub(super) streams: Cell<usize>,
+    /// SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 8441, 3).
+    pub(super) tunnels: Cell<bool>,
+    /// Before that, defaults are assumed.
+    pub(super) told: Greeting,
+}
+
+/// Begins HTTP/2.
 pub(super) async fn http2(
     stream: Stream,
     permit: Permit,
-) -> hyper::Result<(http2::SendRequest<RequestBody>, Rc<Cell<usize>>)> {
+) -> hyper::Result<(http2::SendRequest<RequestBody>, Rc<Allowed>)> {
+    let greeting = Rc::new(Greeting::default());
+    let stream = Counted::new(stream, Arc::clone(&permit.0), Rc::clone(&greeting));
     let (sender, connection) = http2::Builder::new(LocalExecutor)
         .initial_stream_window_size(256 * 1024)
         .initial_connection_window_size(1024 * 1024)
@@ -88,17 +102,28 @@ pub(super) async fn http2(
         .header_table_size(4096)
         .handshake(TokioIo::new(stream))
         .await?;
-    let most_streams = Rc::new(Cell::new(connection.current_max_send_streams()));
-    let allowed = Rc::clone(&most_streams);
+    let allowed = Rc::new(Allowed {
+        streams: Cell::new(connection.current_max_send_streams()),
+        tunnels: Cell::new(false),
+        told: Greeting::default(),
+    });
+    let shared = Rc::clone(&allowed);
     drop(tokio::task::spawn_local(async move {
         let _permit = permit;
         let mut connection = pin!(connection);
+        let mut greeted = pin!(greeting.come());
         poll_fn(|cx| {
             let ended = connection.as_mut().poll(cx).map(drop);
-            allowed.set(connection.current_max_send_streams());
+            shared.streams.set(connection.current_max_send_streams());
+            if !shared.told.is_over() && greeted.as_mut().poll(cx).is_ready() {
+                let tunnels = connection.is_extended_connect_protocol_enabled();
+                shared.tunnels.set(tunnels);
+                shared.told.over();
+            }
             ended
         })
         .await;
+        shared.told.over();
     }));
-    Ok((sender, most_streams))
+    Ok((sender, allowed))
 }

@@ -10,6 +10,7 @@ pub(crate) mod budget;
 pub(crate) mod connect;
 pub(crate) mod endpoint;
 pub(crate) mod endpoints;
+mod flood;
 pub(crate) mod health;
 pub(crate) mod outlier;
 pub(crate) mod pool;

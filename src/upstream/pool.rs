@@ -15,7 +15,7 @@ use hyper::client::conn::{http1, http2};
 use tokio::sync::Notify;
 
 use super::backend::{Backend, PoolSettings, Protocol};
-use super::begin::{self, Permit};
+use super::begin::{self, Allowed, Permit};
 use super::bound::AnswerBound;
 use super::connect::{ConnectError, connect};
 use super::endpoint::{Endpoint, EndpointId};
@@ -59,7 +59,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) repeatable: bool,
     /// Not a kept one.
     pub(crate) new: bool,
-    /// It asks for a tunnel, which only HTTP/1.1 has.
+    /// It asks for a tunnel. Where the endpoint chooses the version, that is HTTP/1.1, unless it is known
+    /// to take tunnels over HTTP/2.
     pub(crate) tunnel: bool,
 }
 
@@ -87,8 +88,7 @@ struct SharedHttp2 {
     born: Instant,
     /// Streams in flight, and since when there is none.
     streams: Rc<RefCell<(usize, Instant)>>,
-    /// What the endpoint allows (SETTINGS_MAX_CONCURRENT_STREAMS).
-    most_streams: Rc<Cell<usize>>,
+    allowed: Rc<Allowed>,
 }
 
 /// The right to send one request.
@@ -116,12 +116,21 @@ pub(crate) enum Sender {
 #[derive(Debug)]
 pub(crate) struct Http2Stream {
     pub(crate) sender: http2::SendRequest<RequestBody>,
+    allowed: Rc<Allowed>,
     _guard: StreamGuard,
 }
 
 /// Stands for one stream of a shared connection.
 #[derive(Debug)]
 struct StreamGuard(Rc<RefCell<(usize, Instant)>>);
+
+impl Http2Stream {
+    /// Whether the endpoint takes extended CONNECT (RFC 8441, 3). Waits for it to say so.
+    pub(crate) async fn takes_tunnels(&self) -> bool {
+        self.allowed.told.come().await;
+        self.allowed.tunnels.get()
+    }
+}
 
 impl Drop for StreamGuard {
     fn drop(&mut self) {
@@ -208,7 +217,13 @@ impl Pools {
         let http1 = match backend.settings().protocol {
             Protocol::Http1 => true,
             Protocol::H2c => false,
-            Protocol::Auto => wanted.tunnel || pool.chose_http1.get(),
+            Protocol::Auto if wanted.tunnel => match pool.usable_http2() {
+                Some(shared) if shared.allowed.tunnels.get() => {
+                    return Ok(Pool::stream(pool, shared, true));
+                }
+                _ => true,
+            },
+            Protocol::Auto => pool.chose_http1.get(),
         };
         if http1 {
             if !wanted.new
@@ -380,7 +395,8 @@ impl Pool {
         let permit = Permit::take(backend)?;
         let (address, protocol) = (endpoint.address(), backend.settings().protocol);
         let (tls, limit) = (backend.tls(), backend.settings().connect_timeout);
-        let (preface, tunnel) = (backend.preface(Some(wanted.client)), wanted.tunnel);
+        let preface = backend.preface(Some(wanted.client));
+        let tunnel = wanted.tunnel && protocol != Protocol::H2c;
         let stream = connect(address, &preface, tls.map(|tls| &**tls), tunnel, limit).await?;
         let agreed = matches!(stream, Stream::Plain(_)) || stream.alpn() == Some(b"h2");
         let http2 = match protocol {
@@ -396,14 +412,14 @@ impl Pool {
         let fault = stream.fault();
         if http2 {
             let opened = begin::http2(stream, permit).await;
-            opened.map(|(sender, most_streams)| {
+            opened.map(|(sender, allowed)| {
                 let now = Instant::now();
                 Opened::Http2(SharedHttp2 {
                     sender,
                     fault,
                     born: now,
                     streams: Rc::new(RefCell::new((0, now))),
-                    most_streams,
+                    allowed,
                 })
             })
         } else {
@@ -478,7 +494,8 @@ impl Pool {
             .iter()
             .find(|connection| {
                 let (streams, _) = *connection.streams.borrow();
-                streams < connection.most_streams.get() && !self.is_late(now, connection.born, now)
+                streams < connection.allowed.streams.get()
+                    && !self.is_late(now, connection.born, now)
             })
             .cloned()
     }
@@ -489,6 +506,7 @@ impl Pool {
         Lease {
             sender: Sender::Http2(Http2Stream {
                 sender: shared.sender,
+                allowed: shared.allowed,
                 _guard: guard,
             }),
             reused,

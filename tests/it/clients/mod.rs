@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use tokio_tungstenite::tungstenite;
 
 use crate::support::backend::{echo, raw, scripted};
-use crate::support::proxy::{Proxy, all_to, config};
+use crate::support::pki::{Authority, Files, Leaf};
+use crate::support::proxy::{Proxy, all_to, config, with_listener};
 use crate::support::{DEADLINE, eventually};
 
 /// Runs a client to its end, with a deadline; its output.
@@ -109,8 +110,7 @@ fn nghttp_with_many_streams() {
 }
 
 /// A page that came through the proxy opens a WebSocket through it, and says what became of it.
-#[test]
-fn a_browsers_websocket() {
+fn browse(tls: Option<&Files>) -> String {
     let told = Arc::new(Mutex::new(None::<String>));
     let sink = Arc::clone(&told);
     let page = scripted(move |seen, stream| {
@@ -144,10 +144,17 @@ fn a_browsers_websocket() {
     let rules = "  - name: r\n    rules:\n\
         \x20     - { name: chat, matches: [{ path: { value: /chat } }], backendRefs: [{ name: chat }] }\n\
         \x20     - { name: page, backendRefs: [{ name: page }] }\n";
-    let proxy = Proxy::start(&config(
-        rules,
-        &[("chat", chat.address), ("page", page.address)],
-    ));
+    let text = config(rules, &[("chat", chat.address), ("page", page.address)]);
+    let proxy = Proxy::start(&match tls {
+        None => text,
+        Some(files) => {
+            let at = |name: &str| files.at(name).display().to_string();
+            let (certificate, key) = (at("server.crt"), at("server.key"));
+            let pair = format!("{{ certificate: \"{certificate}\", key: \"{key}\" }}");
+            with_listener(&text, &format!("tls: {{ certificates: [{pair}] }}"))
+        }
+    });
+    let scheme = if tls.is_some() { "https" } else { "http" };
     let profile = tempfile::tempdir().unwrap();
     let browser = Command::new("chromium")
         .args([
@@ -156,6 +163,7 @@ fn a_browsers_websocket() {
             "--disable-gpu",
             "--disable-quic",
             "--no-first-run",
+            "--ignore-certificate-errors",
             "--disable-background-networking",
             "--disable-component-update",
             "--disable-sync",
@@ -163,7 +171,7 @@ fn a_browsers_websocket() {
             "--remote-debugging-port=0",
         ])
         .arg(format!("--user-data-dir={}", profile.path().display()))
-        .arg(format!("http://{}/", proxy.addr("web")))
+        .arg(format!("{scheme}://{}/", proxy.addr("web")))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -172,8 +180,26 @@ fn a_browsers_websocket() {
     let told = eventually("the page's report", || told.lock().unwrap().take());
     assert_eq!(told, "gr%C3%BC%C3%9Fe%2C100000%2Ctrue%2Ctrue%2C1000");
     drop(browser);
-    let log = proxy.stop();
+    proxy.stop()
+}
+
+#[test]
+fn a_browsers_websocket() {
+    let log = browse(None);
     assert!(log.contains("\"status\":101"), "{log}");
+}
+
+/// Where a page came over HTTP/2, its WebSocket is a stream of the same connection (RFC 8441).
+#[test]
+fn a_browsers_websocket_over_http2() {
+    let (files, ca) = (Files::new(), Authority::new("test authority"));
+    files.put_pair("server", &ca.issue(&Leaf::server(&["127.0.0.1"])));
+    let log = browse(Some(&files));
+    let mut lines = log.lines();
+    let chat = lines.find(|line| line.contains("/chat")).unwrap();
+    for part in ["\"method\":\"CONNECT\"", "\"status\":200", "HTTP/2"] {
+        assert!(chat.contains(part), "{part}: {chat}");
+    }
 }
 
 pub(crate) fn python() -> PathBuf {

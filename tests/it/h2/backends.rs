@@ -256,6 +256,21 @@ fn cases() -> Vec<Case> {
             let piece = data(s, 0, &[b'x'; 16_384]);
             [headers(s, END_HEADERS, &[0x88]), piece.repeat(2000)].concat()
         }),
+        case("pings without end", INVALID, |_| {
+            frame(PING, 0, 0, &[0; 8]).repeat(20_000)
+        }),
+        case("settings without end", INVALID, |_| {
+            settings(&[]).repeat(20_000)
+        }),
+        case("windows without end", INVALID, |s| {
+            window_update(s, 1).repeat(20_000)
+        }),
+        case("frames of no known kind without end", INVALID, |s| {
+            frame(0xfa, 0, s, b"grease").repeat(20_000)
+        }),
+        case("hints without end", INVALID, |s| {
+            headers(s, END_HEADERS, &block(&[(":status", "103")])).repeat(20_000)
+        }),
         case("a window that stays shut", FINE, ok).greets(settings(&[(4, 0)])),
     ]
 }
@@ -337,6 +352,11 @@ fn hostile_endpoints_cost_their_own_request_only() {
     }
     now.store(0, Ordering::SeqCst);
     assert_eq!(get(web, "a", "/", &[]).status, 200);
+    for kind in ["ping", "settings", "window_update", "other_frame", "answer"] {
+        let labels = ["backend=\"v1\"", &format!("kind=\"{kind}\"")];
+        let counted = proxy.metric("weir_upstream_http2_limit_exceeded_total", &labels);
+        assert!(counted > 0.5, "{kind}: {counted}");
+    }
     let faults = faults.into_inner().unwrap();
     println!("endpoints: {} ways to misbehave", cases.len());
     assert!(faults.is_empty(), "{}", faults.join("\n"));

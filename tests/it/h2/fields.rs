@@ -138,11 +138,11 @@ fn pseudo_fields() -> Vec<Case> {
         replaced("CONNECT with :path", bad, ":method", "CONNECT"),
         only("CONNECT", Status(501), &[(":method", "CONNECT"), AUTHORITY]),
         only(
-            "extended CONNECT without the setting",
-            bad,
+            "extended CONNECT for another protocol than WebSocket",
+            Status(501),
             &[
                 (":method", "CONNECT"),
-                (":protocol", "websocket"),
+                (":protocol", "connect-udp"),
                 SCHEME,
                 AUTHORITY,
                 TARGET,

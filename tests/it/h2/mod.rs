@@ -11,4 +11,4 @@ mod floods;
 mod frames;
 mod mutations;
 mod recorder;
-mod wire;
+pub(crate) mod wire;

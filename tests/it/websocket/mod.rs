@@ -1,5 +1,9 @@
 //! WebSocket over the proxy, with a real implementation on both sides.
 
+mod cases;
+mod http2;
+mod paths;
+
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
