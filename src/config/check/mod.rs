@@ -12,6 +12,7 @@ mod matches;
 mod place;
 mod policies;
 mod retry;
+mod rollouts;
 mod rules;
 
 use std::collections::{HashMap, HashSet};
@@ -41,6 +42,7 @@ pub(super) fn check(parts: &[Part]) -> Vec<Problem> {
     listeners::check(parts, &mut report);
     authorization::check(parts, &names, &mut report);
     rules::check(parts, &names, &mut report);
+    rollouts::check(parts, &names, &mut report);
     for part in parts {
         let root = At::root(part);
         let list = root.key("backends");
@@ -162,6 +164,13 @@ impl<'a> Names<'a> {
             "routes",
             "route",
             |document| names(&document.routes, |it| &it.name),
+            report,
+        );
+        unique(
+            parts,
+            "rollouts",
+            "rollout",
+            |document| names(&document.rollouts, |it| &it.name),
             report,
         );
         let rules = parts

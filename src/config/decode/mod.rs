@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use super::document::{Backend, Document, Listener, Route};
+use super::document::{Backend, Document, Listener, Rollout, Route};
 use super::problem::{Code, Problem, Source};
 use super::yaml::{Kind, Node};
 use fault::{Fault, Step, What};
@@ -35,17 +35,20 @@ pub(super) fn document(root: &mut Node, source: &Arc<Source>) -> (Document, Vec<
     let (listeners, listener_nodes) = decoder.list::<Listener>(root, "listeners");
     let (routes, route_nodes) = decoder.list::<Route>(root, "routes");
     let (backends, backend_nodes) = decoder.list::<Backend>(root, "backends");
+    let (rollouts, rollout_nodes) = decoder.list::<Rollout>(root, "rollouts");
     let mut document = decoder.one::<Document>(root, "").unwrap_or_default();
     for (key, nodes) in [
         ("listeners", listener_nodes),
         ("routes", route_nodes),
         ("backends", backend_nodes),
+        ("rollouts", rollout_nodes),
     ] {
         if let (Some(place), Some(nodes)) = (items(root, key), nodes) {
             *place = nodes;
         }
     }
     (document.listeners, document.routes, document.backends) = (listeners, routes, backends);
+    document.rollouts = rollouts;
     settle(root);
     (document, decoder.problems)
 }

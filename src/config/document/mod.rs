@@ -14,6 +14,7 @@ mod health;
 mod listener;
 mod mirror;
 mod retry;
+mod rollout;
 mod route;
 mod split;
 mod tls;
@@ -42,6 +43,10 @@ pub use self::listener::{
 };
 pub use self::mirror::{MirrorBackendRef, RequestMirror};
 pub use self::retry::{GrpcCode, Retry, RetryBudget};
+pub use self::rollout::{
+    Rollout, RolloutAnalysis, RolloutBudget, RolloutHoldback, RolloutPace, RolloutPause,
+    RolloutPolicy, RolloutShield, RolloutStep, RolloutStrategy,
+};
 pub use self::route::{
     FieldMatch, Match, PathMatch, PathMatchType, QueryParamMatch, Route, Rule, ValueMatchType,
 };
@@ -76,6 +81,8 @@ pub struct Document {
     pub routes: Vec<Route>,
     /// The versions of services that requests go to.
     pub backends: Vec<Backend>,
+    /// The planned moves of traffic from one version to another.
+    pub rollouts: Vec<Rollout>,
 }
 
 /// The listener for operators: health, metrics, state and the few commands.

@@ -341,6 +341,7 @@ fn merge(documents: impl Iterator<Item = Document>) -> Document {
         all.listeners.extend(one.listeners);
         all.routes.extend(one.routes);
         all.backends.extend(one.backends);
+        all.rollouts.extend(one.rollouts);
         Document {
             version: all.version.or(one.version),
             admin: all.admin.or(one.admin),

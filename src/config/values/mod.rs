@@ -83,6 +83,7 @@ mod address;
 mod field;
 mod identity;
 mod origin;
+mod percent;
 mod quantity;
 #[cfg(test)]
 mod tests;
@@ -91,6 +92,7 @@ pub use address::{Address, Cidr, EndpointAddress, HostPattern};
 pub use field::{FieldName, FieldValue, MethodName};
 pub use identity::{Identity, IdentityPattern, ServerName};
 pub use origin::OriginPattern;
+pub use percent::Percent;
 pub use quantity::{ByteSize, Duration, StatusCode, Weight};
 
 /// Name of a listener, route, rule or backend; safe in logs, metrics, URLs and file names.

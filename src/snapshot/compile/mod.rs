@@ -5,6 +5,11 @@
 
 mod backend;
 mod policies;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the runner that takes the plans comes next")
+)]
+mod rollout;
 mod tls;
 mod values;
 

@@ -1,0 +1,249 @@
+//! Moving the traffic of a rule from one backend to another, judged on the way.
+//!
+//! Owns these objects of the file and their defaults. Must not know how they are read, compiled or run.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::values::{Duration, Name, Percent};
+
+/// The planned move of a rule's traffic from a stable backend to a candidate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rollout {
+    /// Name that commands, logs and metrics use.
+    pub name: Name,
+    /// The rule whose traffic moves, as `route/rule`; a rule without a name is called by its position.
+    #[schemars(extend("pattern" = "^[^/]+/[^/]+$", "examples" = ["checkout/pay"]))]
+    pub rule: String,
+    /// The backend that serves now; one of the rule's backendRefs.
+    pub stable: Name,
+    /// The backend that is to replace it; another one of them.
+    pub candidate: Name,
+    /// Tells versions of the candidate apart: another one is another rollout, and meets other clients
+    /// first. Absent: the candidate's name.
+    #[serde(default)]
+    pub revision: Option<String>,
+    /// How traffic moves.
+    #[serde(default)]
+    pub strategy: RolloutStrategy,
+    /// The weights, growing. Absent: made from the strategy, the budget and the traffic.
+    #[serde(default)]
+    pub steps: Vec<RolloutStep>,
+    /// What a step waits for.
+    #[serde(default)]
+    pub pace: RolloutPace,
+    /// How long a step lasts at least, where it does not say itself. Longer than requests time out.
+    #[serde(default = "minute")]
+    pub minimum: Duration,
+    /// After how long the policies decide, where a step does not say itself. `0s`: never.
+    #[serde(default = "hour")]
+    pub maximum: Duration,
+    /// How strict the judgement is.
+    #[serde(default)]
+    pub analysis: RolloutAnalysis,
+    /// What a bad candidate may cost before everything goes back to stable, evidence or not.
+    #[serde(default)]
+    pub budget: RolloutBudget,
+    /// Sending requests that the candidate has failed to stable.
+    #[serde(default)]
+    pub shield: Option<RolloutShield>,
+    /// When a step has lasted its maximum and the candidate got no requests.
+    #[serde(default)]
+    pub on_no_data: RolloutPolicy,
+    /// When a step has lasted its maximum and the evidence is not enough.
+    #[serde(default)]
+    pub on_undecided: RolloutPolicy,
+    /// What stable keeps for a while after the switch, as a control. Absent: 10 % for ten minutes with
+    /// `blueGreen`, nothing otherwise.
+    #[serde(default)]
+    pub holdback: Option<RolloutHoldback>,
+}
+
+fn minute() -> Duration {
+    Duration::from_secs(60)
+}
+
+fn hour() -> Duration {
+    Duration::from_secs(3_600)
+}
+
+/// How traffic moves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum RolloutStrategy {
+    /// In steps, each judged.
+    #[default]
+    Canary,
+    /// All at once, with a part held back as a control.
+    BlueGreen,
+    /// In even steps.
+    Rolling,
+    /// Not at all: a fixed split with evidence.
+    Ab,
+}
+
+/// A weight, and how long it lasts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RolloutStep {
+    /// The candidate's part of what both get, in percent.
+    pub weight: Percent,
+    /// What a passed step still waits for: `manual`, a person, or a time.
+    #[serde(default)]
+    pub pause: Option<RolloutPause>,
+    /// In place of the rollout's.
+    #[serde(default)]
+    pub minimum: Option<Duration>,
+    /// In place of the rollout's.
+    #[serde(default)]
+    pub maximum: Option<Duration>,
+}
+
+/// What a passed step still waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RolloutPause {
+    /// A person.
+    Manual,
+    /// So long.
+    For(Duration),
+}
+
+impl Serialize for RolloutPause {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Manual => serializer.serialize_str("manual"),
+            Self::For(duration) => duration.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for RolloutPause {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Word;
+
+        impl serde::de::Visitor<'_> for Word {
+            type Value = RolloutPause;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("`manual`, or a duration such as `10m`")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<RolloutPause, E> {
+                if text == "manual" {
+                    return Ok(RolloutPause::Manual);
+                }
+                text.parse().map(RolloutPause::For).map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_str(Word)
+    }
+}
+
+impl JsonSchema for RolloutPause {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "RolloutPause".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "`manual`, or how long a passed step waits",
+            "type": "string", "pattern": "^(manual|([0-9]{1,5}(h|m|s|ms)){1,4})$",
+            "examples": ["manual", "10m"],
+        })
+    }
+}
+
+/// What a step waits for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum RolloutPace {
+    /// Evidence that the candidate is good enough.
+    #[default]
+    Evidence,
+    /// Its minimum, while there is no evidence against the candidate.
+    Clock,
+}
+
+/// What happens when nobody knows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum RolloutPolicy {
+    /// The step stays, until evidence or a person moves it.
+    #[default]
+    Hold,
+    /// On to the next step.
+    Continue,
+    /// On to all of the traffic.
+    Promote,
+    /// Back to stable.
+    RollBack,
+}
+
+/// How strict the judgement is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RolloutAnalysis {
+    /// Greatest probability that a good candidate is ever rolled back, over a whole rollout.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub false_alarm: f64,
+    /// Greatest probability that a step is passed by a candidate beyond its limit.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub false_pass: f64,
+    /// How many times as often as stable the candidate may fail.
+    #[schemars(range(min = 1.0, max = 1000.0))]
+    pub error_tolerance: f64,
+    /// How many times as often it may be slow.
+    #[schemars(range(min = 1.0, max = 1000.0))]
+    pub slow_tolerance: f64,
+    /// Different keys among the candidate's failures without which there is no rollback.
+    #[schemars(range(max = 16))]
+    pub min_keys: u8,
+    /// The rate of failures that the candidate must not exceed when it has all traffic and no control is
+    /// left. Absent: nothing is watched then.
+    pub limit_without_control: Option<Percent>,
+}
+
+impl Default for RolloutAnalysis {
+    fn default() -> Self {
+        Self {
+            false_alarm: 0.001,
+            false_pass: 0.05,
+            error_tolerance: 1.25,
+            slow_tolerance: 1.5,
+            min_keys: 3,
+            limit_without_control: None,
+        }
+    }
+}
+
+/// What a bad candidate may cost, beyond what stable's failures at the same time explain.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RolloutBudget {
+    /// Failed requests. The first weight is chosen so that a total failure is seen within it.
+    #[schemars(range(min = 1))]
+    pub failed_requests: Option<u64>,
+    /// Keys with a failed request.
+    #[schemars(range(min = 1))]
+    pub keys: Option<u64>,
+}
+
+/// Retries on stable.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RolloutShield {
+    /// How many of the candidate's requests, at most.
+    pub percent: Percent,
+}
+
+/// What stable keeps after the switch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RolloutHoldback {
+    /// Its part: above 0, at most 50.
+    pub weight: Percent,
+    /// How long.
+    pub duration: Duration,
+}
