@@ -16,13 +16,15 @@
 //!
 //! [`config`] reads what was written, [`snapshot`] compiles it, [`app`] publishes it with one swap
 //! and tells [`listener`] what came and went. Whatever fails on the way leaves everything as it was.
+//! A rollout changes a rule's division without any of this: [`proxy`] counts what fails, [`steering`] lets
+//! [`rollout`] judge it and replaces one value of the rule.
 //! [`admin`] shows it all; [`cli`] is the way in; [`drain`] is the way out.
 //!
 //! # Who may use whom
 //!
 //! From low to high; a module uses lower ones only, and `tests/architecture.rs` keeps it so:
 //! `config`, `telemetry`, `drain`, `proxy_protocol` | `tls` | `route`, `split`, `rollout`, `http` |
-//! `upstream` | `snapshot` | `proxy` | `listener`, `admin` | `app` | `cli` | `fuzz`.
+//! `upstream` | `snapshot` | `proxy`, `steering` | `listener`, `admin` | `app` | `cli` | `fuzz`.
 //!
 //! # Invariants
 //!
@@ -55,6 +57,7 @@ pub mod rollout;
 pub mod route;
 mod snapshot;
 pub mod split;
+mod steering;
 mod tls;
 mod upstream;
 

@@ -12,7 +12,7 @@ const LEVELS: &[&[&str]] = &[
     &["route", "split", "rollout", "http"],
     &["upstream"],
     &["snapshot"],
-    &["proxy"],
+    &["proxy", "steering"],
     &["listener"],
     &["admin"],
     &["app"],

@@ -144,7 +144,7 @@ pub(crate) struct RuleView {
 pub(crate) struct ArmView {
     name: String,
     weight: u32,
-    /// The weight as a part of the sum, 0 to 1.
+    /// What part of the requests it gets, 0 to 1: its weight in their sum, or what a rollout gives it.
     share: f64,
     resolved: bool,
     requests: u64,
@@ -164,14 +164,13 @@ pub(crate) fn routes(state: &State) -> Vec<RuleView> {
 }
 
 fn rule_view(rule: &Rule) -> RuleView {
-    let total = rule.split.total().max(1) as f64;
     let arms = rule.split.arms().enumerate().map(|(index, arm)| {
         let weight = rule.split.weight(index);
         let duration = arm.metrics.duration();
         ArmView {
             name: arm.name.to_string(),
             weight,
-            share: f64::from(weight) / total,
+            share: rule.share(index),
             resolved: arm.backend.is_some(),
             requests: duration.total().0,
             p50_seconds: duration.quantile(0.5).map(|d| d.as_secs_f64()),

@@ -5,6 +5,7 @@
 pub(crate) mod access;
 pub(crate) mod dump;
 pub(crate) mod health;
+mod rollouts;
 pub(crate) mod server;
 mod socket;
 pub(crate) mod status;
@@ -24,6 +25,7 @@ pub(crate) use self::server::serve;
 use self::status::{Asked, ReloadStatus};
 use crate::drain::{Trigger, Watch};
 use crate::snapshot::current::Current;
+use crate::steering::Desk;
 use crate::telemetry::logging::LevelHandle;
 use crate::telemetry::process::ProcessMetrics;
 use crate::telemetry::recorder::Registry;
@@ -32,6 +34,8 @@ use crate::telemetry::recorder::Registry;
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) current: Current,
+    /// Where rollouts are steered from.
+    pub(crate) desk: Desk,
     pub(crate) registry: Registry,
     pub(crate) drain: Watch,
     pub(crate) trigger: Trigger,

@@ -25,7 +25,7 @@ use tower::{BoxError, ServiceBuilder, service_fn};
 use super::access::Guard;
 use super::socket::{Peer, Socket};
 use super::status::{Asked, ReloadOutcome};
-use super::{AdminError, State, dump, health};
+use super::{AdminError, State, dump, health, rollouts};
 use crate::drain::Phase;
 use crate::listener::socket;
 
@@ -34,7 +34,7 @@ const IN_FLIGHT: usize = 64;
 /// A reload of a very large configuration is the longest that is waited for.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of a request's body.
-const BODY: usize = 4096;
+pub(super) const BODY: usize = 4096;
 
 const PAGE: &str = include_str!("page.html");
 
@@ -210,8 +210,12 @@ fn get(state: &State, path: &str, query: Option<&str>) -> Response<Full<Bytes>> 
         "/api/v1/certificates" => json(&dump::certificates(state)),
         "/" => page(),
         "/api/v1/reload" | "/api/v1/drain" | "/api/v1/log-level" => not_allowed("POST"),
-        _ => text(StatusCode::NOT_FOUND, "there is no such page\n".to_owned()),
+        path => rollouts::get(state, path).unwrap_or_else(missing),
     }
+}
+
+fn missing() -> Response<Full<Bytes>> {
+    text(StatusCode::NOT_FOUND, "there is no such page\n".to_owned())
 }
 
 async fn post(state: &State, request: Request<Incoming>) -> Response<Full<Bytes>> {
@@ -223,11 +227,12 @@ async fn post(state: &State, request: Request<Incoming>) -> Response<Full<Bytes>
         }
         "/api/v1/log-level" => log_level(state, request).await,
         "/live" | "/ready" | "/metrics" | "/config" | "/" => not_allowed("GET, HEAD"),
+        path if rollouts::is_command(path) => rollouts::post(state, request).await,
         path if path.starts_with("/api/v1/") => match get(state, path, None).status() {
             StatusCode::OK => not_allowed("GET, HEAD"),
-            _ => text(StatusCode::NOT_FOUND, "there is no such page\n".to_owned()),
+            _ => missing(),
         },
-        _ => text(StatusCode::NOT_FOUND, "there is no such page\n".to_owned()),
+        _ => missing(),
     }
 }
 
@@ -295,7 +300,7 @@ fn page() -> Response<Full<Bytes>> {
     response
 }
 
-fn not_allowed(allow: &'static str) -> Response<Full<Bytes>> {
+pub(super) fn not_allowed(allow: &'static str) -> Response<Full<Bytes>> {
     let mut response = text(
         StatusCode::METHOD_NOT_ALLOWED,
         format!("allowed here: {allow}\n"),
@@ -306,7 +311,7 @@ fn not_allowed(allow: &'static str) -> Response<Full<Bytes>> {
     response
 }
 
-fn json(value: &impl Serialize) -> Response<Full<Bytes>> {
+pub(super) fn json(value: &impl Serialize) -> Response<Full<Bytes>> {
     match serde_json::to_string_pretty(value) {
         Ok(body) => {
             let mut response = text(StatusCode::OK, body + "\n");
@@ -319,7 +324,7 @@ fn json(value: &impl Serialize) -> Response<Full<Bytes>> {
     }
 }
 
-fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+pub(super) fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
     response.headers_mut().insert(

@@ -23,6 +23,7 @@ use crate::drain::{self, Phase};
 use crate::http::serve::Close;
 use crate::listener::manager::{BindError, Command, Manager};
 use crate::snapshot::current::Current;
+use crate::steering::Desk;
 use crate::telemetry::logging::LevelHandle;
 use crate::telemetry::process::ProcessMetrics;
 use crate::telemetry::recorder::{Registry, UPKEEP};
@@ -91,6 +92,8 @@ impl App {
         let watch = reload::watch(&options.source, &ask)?;
         let first = reload::first(&options.source, &registry, options.workers).await?;
         let current = Current::new(Arc::new(first));
+        let desk = Desk::new(&registry);
+        desk.adopt(&current.load());
         let workers = Workers::start(options.workers, &current).map_err(StartError::Runtime)?;
         let mut manager = Manager::new(Arc::clone(&workers.peers().mailboxes));
         let snapshot = current.load();
@@ -100,6 +103,7 @@ impl App {
         let status = Arc::new(admin::status::ReloadStatus::new(&registry, &snapshot));
         let state = Arc::new(State {
             current: current.clone(),
+            desk,
             registry: registry.clone(),
             drain: watch_drain,
             trigger: trigger.clone(),
@@ -197,6 +201,7 @@ impl App {
         self.workers.idle(LAST_WORDS).await;
         self.trigger.enter(Phase::Gone);
         self.workers.join().await;
+        self.state.desk.close();
         tracing::info!("stopped");
     }
 }

@@ -199,6 +199,7 @@ impl Reloader {
         let change = Change::between(&earlier, &next).to_string();
         let prepared = self.manager.prepare(&next)?;
         state.current.publish(Arc::clone(&next));
+        state.desk.adopt(&next);
         upkeep::tend(&next, Some(&earlier));
         self.manager.apply(prepared, &next).await;
         state.note_bound(self.manager.bound());

@@ -41,6 +41,8 @@ pub(crate) enum Verb {
     Explain(ExplainOptions),
     /// Say how long a bad candidate would stay unseen, and what it would cost
     Simulate(SimulateOptions),
+    /// Watch and steer the rollouts of a running proxy
+    Rollout(RolloutOptions),
     /// Ask a running proxy how it is
     Status(ShowOptions),
     /// Ask a running proxy for its listeners
@@ -250,6 +252,112 @@ pub(crate) struct ShowOptions {
         env = "WEIR_ADMIN"
     )]
     pub(crate) admin: AdminAddress,
+    /// How the answer is printed
+    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+/// `weir rollout`
+#[derive(Debug, Args)]
+pub(crate) struct RolloutOptions {
+    #[command(subcommand)]
+    pub(crate) what: RolloutVerb,
+}
+
+/// What to do with rollouts.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RolloutVerb {
+    /// Every rollout, a line each
+    List(ShowOptions),
+    /// How a rollout stands, and why
+    Status(RolloutStatusOptions),
+    /// On to the next step, or to all of the traffic, without waiting for evidence
+    Promote(RolloutPromoteOptions),
+    /// Stay at this weight; the guard goes on
+    Pause(RolloutCommandOptions),
+    /// Go on; a weight that was set ends
+    Resume(RolloutCommandOptions),
+    /// All traffic to stable
+    Abort(RolloutCommandOptions),
+    /// Begin again after a rollback or an abort
+    Retry(RolloutCommandOptions),
+    /// Another weight than the plan's
+    SetWeight(RolloutWeightOptions),
+    /// What was decided, by whom and why
+    History(RolloutNameOptions),
+    /// Judge what a record was decided from again, with this program
+    Replay(RolloutReplayOptions),
+}
+
+/// Which rollout of which proxy.
+#[derive(Debug, Args)]
+pub(crate) struct RolloutNameOptions {
+    /// Its name; may be absent when there is one only
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) show: ShowOptions,
+}
+
+/// `weir rollout status`
+#[derive(Debug, Args)]
+pub(crate) struct RolloutStatusOptions {
+    #[command(flatten)]
+    pub(crate) of: RolloutNameOptions,
+    /// Show it again and again until it is over; exit with 1 when the candidate did not make it
+    #[arg(long, short)]
+    pub(crate) watch: bool,
+}
+
+/// What every command says.
+#[derive(Debug, Args)]
+pub(crate) struct RolloutCommandOptions {
+    #[command(flatten)]
+    pub(crate) of: RolloutNameOptions,
+    /// Why; for those who look at the history
+    #[arg(long, short, value_name = "TEXT", default_value = "")]
+    pub(crate) reason: String,
+    /// Who asks
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "USER",
+        default_value = "weir rollout",
+        hide_env_values = true
+    )]
+    pub(crate) owner: String,
+    /// A file with the token of the admin listener
+    #[arg(long, value_name = "FILE", env = "WEIR_ADMIN_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+/// `weir rollout promote`
+#[derive(Debug, Args)]
+pub(crate) struct RolloutPromoteOptions {
+    #[command(flatten)]
+    pub(crate) command: RolloutCommandOptions,
+    /// On to all of the traffic
+    #[arg(long)]
+    pub(crate) full: bool,
+}
+
+/// `weir rollout set-weight`
+#[derive(Debug, Args)]
+pub(crate) struct RolloutWeightOptions {
+    /// The candidate's part of what both get
+    #[arg(long, short, value_name = "PERCENT", value_parser = percentage)]
+    pub(crate) weight: f64,
+    /// When it ends by itself [default: when somebody resumes]
+    #[arg(long = "for", value_name = "DURATION")]
+    pub(crate) lasts: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) command: RolloutCommandOptions,
+}
+
+/// `weir rollout replay`
+#[derive(Debug, Args)]
+pub(crate) struct RolloutReplayOptions {
+    /// A record, or what `weir rollout history -o json` prints; - for standard input
+    pub(crate) file: PathBuf,
     /// How the answer is printed
     #[arg(long, short, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,

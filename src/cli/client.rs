@@ -1,4 +1,4 @@
-//! A GET to the admin API of a running proxy.
+//! A request to the admin API of a running proxy.
 //!
 //! Must not know what is asked for.
 
@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{Request, StatusCode};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_util::either::Either;
@@ -60,15 +61,43 @@ pub(super) fn get(admin: &AdminAddress, path: &str) -> anyhow::Result<(StatusCod
     control_runtime()?.block_on(ask(admin, path))
 }
 
+/// Status and body of the answer to a command.
+///
+/// # Errors
+/// When nobody answers there, or not in time.
+pub(super) fn post(
+    admin: &AdminAddress,
+    path: &str,
+    token: Option<&str>,
+    body: String,
+) -> anyhow::Result<(StatusCode, Bytes)> {
+    let mut request = Request::post(path).header(CONTENT_TYPE, "application/json");
+    if let Some(token) = token {
+        request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+    }
+    let request = request.body(Full::from(body))?;
+    control_runtime()?.block_on(bounded(admin, request))
+}
+
 /// The same, from within a local runtime.
 pub(super) async fn ask(admin: &AdminAddress, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
-    match tokio::time::timeout(TIMEOUT, exchange(admin, path)).await {
+    bounded(admin, Request::get(path).body(Full::default())?).await
+}
+
+async fn bounded(
+    admin: &AdminAddress,
+    request: Request<Full<Bytes>>,
+) -> anyhow::Result<(StatusCode, Bytes)> {
+    match tokio::time::timeout(TIMEOUT, exchange(admin, request)).await {
         Ok(result) => result,
         Err(_) => bail!("no answer from {admin} within {TIMEOUT:?}"),
     }
 }
 
-async fn exchange(admin: &AdminAddress, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
+async fn exchange(
+    admin: &AdminAddress,
+    mut request: Request<Full<Bytes>>,
+) -> anyhow::Result<(StatusCode, Bytes)> {
     let (stream, host) = match admin {
         AdminAddress::Tcp(address) => (
             TcpStream::connect(address).await.map(Either::Left),
@@ -85,9 +114,7 @@ async fn exchange(admin: &AdminAddress, path: &str) -> anyhow::Result<(StatusCod
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::task::spawn_local(connection);
-    let request = Request::get(path)
-        .header(http::header::HOST, host)
-        .body(Empty::<Bytes>::new())?;
+    request.headers_mut().insert(HOST, host.try_into()?);
     let response = sender.send_request(request).await?;
     let status = response.status();
     let body = response.into_body().collect().await?.to_bytes();

@@ -13,6 +13,7 @@ mod explain;
 mod healthcheck;
 pub(crate) mod offline;
 mod quick;
+mod rollout;
 mod run;
 mod show;
 mod simulate;
@@ -78,6 +79,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode, Failure> {
         Verb::Check(options) => check::run(&options),
         Verb::Explain(options) => explain::run(&options),
         Verb::Simulate(options) => simulate::run(&options),
+        Verb::Rollout(options) => rollout::run(&options),
         Verb::Status(options) => show::status(&options),
         Verb::Listeners(options) => show::listeners(&options),
         Verb::Routes(options) => show::routes(&options),

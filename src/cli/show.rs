@@ -282,7 +282,7 @@ pub(super) fn right(mut table: Table, columns: &[usize]) -> Table {
     table
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => "-".to_owned(),

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
@@ -303,6 +304,9 @@ pub(crate) enum End {
 
 /// Is told once how a response's body ended, and how many bytes of it were passed on.
 pub(crate) trait Finish {
+    /// Is shown the trailers on their way.
+    fn trailers(&mut self, trailers: &HeaderMap);
+
     /// See [`Finish`].
     fn finish(self: Box<Self>, end: End, bytes: u64);
 }
@@ -462,6 +466,9 @@ impl Body for ResponseBody {
                     idle.waiting = false;
                 }
                 this.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                if let (Some(trailers), Some(finish)) = (frame.trailers_ref(), &mut this.finish) {
+                    finish.trailers(trailers);
+                }
                 // hyper does not ask again after the last byte of a body whose length it knows.
                 if this.is_end_stream() {
                     this.end(End::Complete);

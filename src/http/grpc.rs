@@ -80,14 +80,19 @@ pub(crate) fn shorten_timeout(headers: &mut HeaderMap, until: Instant) {
 
 /// The status of a call that failed before any message: it is in the head then ("trailers-only").
 pub(crate) fn failed_at_once<B>(response: &Response<B>) -> Option<u8> {
-    let status = response
-        .headers()
-        .get(STATUS)?
-        .to_str()
-        .ok()?
-        .parse()
-        .ok()?;
+    failed(response.headers())
+}
+
+/// The status of a call that failed, where head or trailers say so.
+fn failed(fields: &HeaderMap) -> Option<u8> {
+    let status = fields.get(STATUS)?.to_str().ok()?.parse().ok()?;
     (status != 0).then_some(status)
+}
+
+/// Whether the call failed by the server's fault: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL,
+/// UNAVAILABLE, DATA_LOSS.
+pub(crate) fn is_failure(fields: &HeaderMap) -> bool {
+    matches!(failed(fields), Some(2 | 4 | 12..=15))
 }
 
 #[cfg(test)]

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, SET_COOKIE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, request};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, request,
+};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
@@ -26,10 +28,14 @@ use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::headers::{self, Hop, X_REQUEST_ID};
 use crate::http::upgrade::Asked;
 use crate::http::{cors, grpc, trace, upgrade, websocket};
+use crate::rollout::Arm as Side;
 use crate::route::{Found, MatchedPath, Redirect, RedirectSource, RequestView};
 use crate::snapshot::filters::Answer;
 use crate::snapshot::port::{Listener, Port};
-use crate::snapshot::rule::{Asking, Choice, KeySource, NoChoice, Rule};
+use crate::snapshot::rule::{Asking, Choice, KeySource, NoChoice, Rule, Why};
+
+/// Names the backend that has failed where another one answers in its place.
+const X_WEIR_SHIELDED: HeaderName = HeaderName::from_static("x-weir-shielded");
 
 /// A request on its way through the layers of its listener.
 #[derive(Debug)]
@@ -385,7 +391,7 @@ fn choose<'a>(
         client,
         worker: connection.worker.index,
     };
-    let choice = rule
+    let mut choice = rule
         .choose(&asking, &mut *connection.worker.rng.borrow_mut())
         .map_err(|why| {
             if let NoChoice::Unavailable(index) = why
@@ -397,6 +403,12 @@ fn choose<'a>(
         })?;
     outcome.metrics = Some(Arc::clone(&choice.arm.metrics));
     outcome.why = Some(choice.why);
+    outcome.assigned = choice.assigned.take();
+    if let Some(assigned) = &mut outcome.assigned
+        && assigned.arm() == Side::Candidate
+    {
+        assigned.id = parts.headers.get(X_REQUEST_ID).cloned();
+    }
     if let Some(down) = choice.instead_of {
         down.metrics.shifted();
     }
@@ -541,6 +553,12 @@ fn finish_response(
             .headers_mut()
             .try_append(SET_COOKIE, value)
             .map_err(|_| ProxyError::Fields)?;
+    }
+    if let (Some(Why::Shield), Some(pair)) = (outcome.why, &rule.on_trial)
+        && pair.shield.as_ref().is_some_and(|shield| shield.tells)
+        && let Ok(name) = HeaderValue::try_from(&*choice.arm.name)
+    {
+        response.headers_mut().insert(X_WEIR_SHIELDED, name);
     }
     *response.version_mut() = Version::HTTP_11;
     outcome.lease = Some(lease);

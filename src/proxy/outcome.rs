@@ -17,10 +17,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::context::{Began, Connection};
 use crate::config::values::Identity;
 use crate::http::body::{End, Finish, RequestProgress};
+use crate::http::grpc;
 use crate::http::serve::{Close, RequestGuard};
 use crate::http::trace::Traceparent;
 use crate::snapshot::AccessLogHandle;
 use crate::snapshot::rule::Why;
+use crate::snapshot::trial::{Assigned, First};
 use crate::telemetry::access_log::Record;
 use crate::telemetry::reason::Reason;
 use crate::telemetry::route::{Finished, NONE, RouteMetrics};
@@ -47,6 +49,8 @@ pub(crate) struct Outcome {
     /// Of the arm that serves, else of the rule, else of the listener.
     pub(crate) metrics: Option<Arc<RouteMetrics>>,
     pub(crate) why: Option<Why>,
+    /// Where a rollout judges what becomes of it.
+    pub(crate) assigned: Option<Assigned>,
     pub(crate) endpoint: Option<SocketAddr>,
     pub(crate) attempts: u32,
     pub(crate) first_byte: Option<Duration>,
@@ -118,6 +122,7 @@ impl Outcome {
             listener: None,
             metrics: None,
             why: None,
+            assigned: None,
             endpoint: None,
             attempts: 0,
             first_byte: None,
@@ -249,7 +254,18 @@ impl Outcome {
 }
 
 impl Finish for Outcome {
+    fn trailers(&mut self, trailers: &HeaderMap) {
+        if let Some(assigned) = &mut self.assigned
+            && grpc::is_failure(trailers)
+        {
+            assigned.broke(First::Error);
+        }
+    }
+
     fn finish(mut self: Box<Self>, end: End, bytes: u64) {
+        if let (Some(assigned), End::Upstream | End::Deadline) = (&mut self.assigned, end) {
+            assigned.broke(First::Lost);
+        }
         let request_ended = self
             .progress
             .as_ref()

@@ -19,11 +19,14 @@ use super::outcome::Outcome;
 use crate::http::body::RequestBody;
 use crate::http::replay::Replay;
 use crate::http::{grpc, upgrade};
+use crate::rollout::Arm as Side;
 use crate::route::MatchedPath;
-use crate::snapshot::rule::{Arm, Asking, BalancedBy, NoChoice, Retry, Rule, Why};
+use crate::snapshot::rule::{Arm, Asking, BalancedBy, NoChoice, OnTrial, Retry, Rule, Shield, Why};
+use crate::snapshot::trial::First;
 use crate::telemetry::backend::{RetryReason, RetryRefusal};
 use crate::upstream::backend::Holding;
 use crate::upstream::balance::{self, Ask};
+use crate::upstream::budget::Budget;
 use crate::upstream::connect::ConnectError;
 use crate::upstream::endpoint::Endpoint;
 
@@ -76,16 +79,44 @@ impl<'a> Call<'a> {
         body: RequestBody,
         outcome: &mut Outcome,
     ) -> Result<Served<'a>, ProxyError> {
-        match &self.rule.retry {
-            None => self.attempt(arm, head, body, &mut None, outcome).await,
+        let shield = self.shield(outcome);
+        let again = match shield {
+            Some(shield) => Some((&shield.retry, Some(&shield.budget))),
+            None => {
+                let retry = self.rule.retry.as_ref();
+                retry.map(|retry| (retry, arm.budget.as_ref()))
+            }
+        };
+        match again {
+            None => {
+                let result = self.attempt(arm, head, body, &mut None, outcome).await;
+                self.note_first(&result, outcome);
+                result
+            }
             // Out of line, so that requests which are sent once do not carry its state.
-            Some(retry) => Box::pin(self.repeat(retry, arm, head, body, outcome)).await,
+            Some(again) => Box::pin(self.repeat(again, arm, head, body, outcome)).await,
         }
+    }
+
+    /// That of a rollout, for a request of its candidate.
+    fn shield(&self, outcome: &Outcome) -> Option<&'a Shield> {
+        let assigned = outcome.assigned.as_ref()?;
+        let pair = self.rule.on_trial.as_ref()?;
+        let shield = pair.shield.as_ref()?;
+        (assigned.arm() == Side::Candidate).then_some(shield)
+    }
+
+    /// Tells the rollout that judges the arm how its first attempt ended.
+    fn note_first(&self, result: &Result<Served<'_>, ProxyError>, outcome: &mut Outcome) {
+        let (Some(assigned), Some(pair)) = (&mut outcome.assigned, &self.rule.on_trial) else {
+            return;
+        };
+        assigned.settle(first(result, pair));
     }
 
     async fn repeat(
         self,
-        retry: &Retry,
+        (retry, mut budget): (&Retry, Option<&Arc<Budget>>),
         first: &'a Arm,
         head: Head,
         body: RequestBody,
@@ -96,12 +127,15 @@ impl<'a> Call<'a> {
         let mut arm = first;
         let mut last = None;
         let mut again = 0;
-        if let Some(budget) = &first.budget {
+        if let Some(budget) = budget {
             budget.deposit();
         }
         loop {
             let sent = self.attempt(arm, head.clone(), body.send(), &mut last, outcome);
             let result = sent.await;
+            if again == 0 {
+                self.note_first(&result, outcome);
+            }
             let Some(failure) = Failure::of(&result, retry) else {
                 settle(first, arm, result.is_ok());
                 return result;
@@ -124,7 +158,7 @@ impl<'a> Call<'a> {
                 Some(RetryRefusal::Body)
             } else if pause > LONGEST_WAIT || !self.deadlines.allows(pause) {
                 Some(RetryRefusal::Deadline)
-            } else if arm.budget.as_ref().is_some_and(|budget| !budget.withdraw()) {
+            } else if budget.is_some_and(|budget| !budget.withdraw()) {
                 Some(RetryRefusal::Budget)
             } else {
                 None
@@ -148,8 +182,12 @@ impl<'a> Call<'a> {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
+            if let Some(assigned) = &mut outcome.assigned {
+                assigned.repeated();
+            }
             if moves {
                 arm = next;
+                budget = arm.budget.as_ref();
                 last = None;
                 outcome.why = Some(Why::Shield);
                 outcome.metrics = Some(Arc::clone(&arm.metrics));
@@ -228,6 +266,36 @@ impl<'a> Call<'a> {
             arm,
             until: until.whole,
         })
+    }
+}
+
+/// How a first attempt ended, as far as the arms are concerned.
+fn first(result: &Result<Served<'_>, ProxyError>, pair: &OnTrial) -> First {
+    match result {
+        Ok(served) => {
+            let response = &served.answered.response;
+            let status = response.status();
+            let bad_call = grpc::failed_at_once(response)
+                .is_some_and(|code| pair.bad_grpc_codes.contains(&code));
+            if status.is_server_error() || grpc::is_failure(response.headers()) {
+                First::Error
+            } else if bad_call || pair.bad_codes.contains(&status.as_u16()) {
+                First::Custom
+            } else if status.is_client_error() {
+                First::ClientError
+            } else {
+                First::Good
+            }
+        }
+        Err(ProxyError::Connect(ConnectError::Limit { .. })) => First::LeftOut,
+        Err(
+            ProxyError::Connect(_)
+            | ProxyError::Upstream(_)
+            | ProxyError::Answer(_)
+            | ProxyError::AttemptTimeout
+            | ProxyError::RequestTimeout,
+        ) => First::Lost,
+        Err(_) => First::LeftOut,
     }
 }
 

@@ -5,6 +5,7 @@
 //! A threshold comes from the window before, so it is fixed before the request that it judges, and a
 //! candidate like stable exceeds it exactly as often as stable does.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -39,10 +40,7 @@ impl Default for Durations {
 impl Durations {
     /// Counts one.
     pub fn record(&mut self, duration: Duration) {
-        let place = (duration.as_secs_f64() / FIRST).max(1.0).ln() / RATIO.ln();
-        // A cast cuts what is too large, and the last bucket takes it.
-        let place = (place.ceil() as usize).min(BUCKETS - 1);
-        if let Some(count) = self.counts.get_mut(place) {
+        if let Some(count) = self.counts.get_mut(bucket(duration)) {
             *count = count.saturating_add(1);
             self.total += 1;
         }
@@ -89,6 +87,41 @@ impl Durations {
                 .filter(|_| quantile + half < 1.0)
                 .unwrap_or(all),
         ])
+    }
+}
+
+fn bucket(duration: Duration) -> usize {
+    let place = (duration.as_secs_f64() / FIRST).max(1.0).ln() / RATIO.ln();
+    // A cast cuts what is too large, and the last bucket takes it.
+    (place.ceil() as usize).min(BUCKETS - 1)
+}
+
+/// Durations that one thread records and another takes.
+#[derive(Debug)]
+pub struct SharedDurations(Box<[AtomicU32]>);
+
+impl Default for SharedDurations {
+    fn default() -> Self {
+        Self((0..BUCKETS).map(|_| AtomicU32::new(0)).collect())
+    }
+}
+
+impl SharedDurations {
+    /// Counts one.
+    pub fn record(&self, duration: Duration) {
+        if let Some(count) = self.0.get(bucket(duration)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What was counted since the last time.
+    pub fn take(&self) -> Durations {
+        let mut durations = Durations::default();
+        for (taken, count) in durations.counts.iter_mut().zip(&self.0) {
+            *taken = count.swap(0, Ordering::Relaxed);
+            durations.total += u64::from(*taken);
+        }
+        durations
     }
 }
 

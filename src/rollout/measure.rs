@@ -274,6 +274,24 @@ impl Excluded {
         Self::OldEpoch,
         Self::ManyShares,
     ];
+
+    /// As in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Forced => "forced",
+            Self::Retry => "retry",
+            Self::Shield => "shield",
+            Self::Mirror => "mirror",
+            Self::HealthCheck => "healthCheck",
+            Self::Probe => "probe",
+            Self::NotEligible => "notEligible",
+            Self::RepeatedKey => "repeatedKey",
+            Self::ColdStart => "coldStart",
+            Self::NoControl => "noControl",
+            Self::OldEpoch => "oldEpoch",
+            Self::ManyShares => "manyShares",
+        }
+    }
 }
 
 /// How many outcomes were left out, by reason.

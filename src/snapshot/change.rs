@@ -25,6 +25,7 @@ impl Change {
         });
         change.compare("route", &old.routes, &new.routes, |r| r.name.as_str());
         change.compare("backend", &old.backends, &new.backends, |b| b.name.as_str());
+        change.compare("rollout", &old.rollouts, &new.rollouts, |r| r.name.as_str());
         if old.access_log != new.access_log {
             change.changed.push("accessLog".to_owned());
         }

@@ -14,7 +14,9 @@ pub(crate) mod fault;
 pub(crate) mod filters;
 pub(crate) mod mirror;
 pub(crate) mod port;
+pub(crate) mod rollout;
 pub(crate) mod rule;
+pub(crate) mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -23,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::port::Port;
+use self::rollout::Rollout;
 use self::rule::Rule;
 use crate::config::document::Document;
 use crate::telemetry::access_log::{self, AccessLog};
@@ -47,7 +50,10 @@ pub(crate) struct Snapshot {
     pub(crate) rules: Vec<Arc<Rule>>,
     /// By name, for people and for the next compilation.
     pub(crate) backends: BTreeMap<Box<str>, Arc<Backend>>,
+    /// In file order.
+    pub(crate) rollouts: Vec<Arc<Rollout>>,
     pub(crate) access_log: Arc<AccessLogHandle>,
+    pub(crate) state_folder: Option<PathBuf>,
     pub(crate) drain: DrainSettings,
     pub(crate) admin: AdminSettings,
     /// What was written, defaults filled in; only shown.

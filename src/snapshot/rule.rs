@@ -9,7 +9,9 @@ use crossbeam_utils::CachePadded;
 use http::{HeaderMap, HeaderName};
 
 use super::filters::Filters;
+use super::trial::{Assigned, Key, Trial};
 use crate::http::headers::cookie;
+use crate::rollout::{Arm as Side, Excluded, Share};
 use crate::split::{DrawState, Split, StickySplit, accepts, shift};
 use crate::telemetry::route::RouteMetrics;
 use crate::upstream::backend::Backend;
@@ -28,6 +30,8 @@ pub(crate) struct Rule {
     pub(crate) sticky: Option<Sticky>,
     pub(crate) force: Force,
     pub(crate) on_unavailable: OnUnavailable,
+    /// Two of its arms, where a rollout divides traffic between them.
+    pub(crate) on_trial: Option<OnTrial>,
     /// One a worker: each has its own stream of draws.
     pub(crate) draws: Box<[CachePadded<Mutex<DrawState>>]>,
     /// For answers without a backend.
@@ -46,6 +50,42 @@ pub(crate) struct Arm {
     /// What sending again may cost this backend; `None` where nothing is sent again.
     pub(crate) budget: Option<Arc<Budget>>,
     pub(crate) metrics: Arc<RouteMetrics>,
+}
+
+/// Two arms of a rule whose traffic a rollout divides.
+#[derive(Debug)]
+pub(crate) struct OnTrial {
+    pub(crate) trial: Arc<Trial>,
+    /// Indices of the arms.
+    pub(crate) stable: usize,
+    pub(crate) candidate: usize,
+    /// How the candidate's failed requests are sent to stable.
+    pub(crate) shield: Option<Shield>,
+    /// Answers that are bad although they are no server errors.
+    pub(crate) bad_codes: Box<[u16]>,
+    pub(crate) bad_grpc_codes: Box<[u8]>,
+}
+
+impl OnTrial {
+    fn is_of(&self, index: usize) -> bool {
+        index == self.stable || index == self.candidate
+    }
+
+    fn index(&self, side: Side) -> usize {
+        match side {
+            Side::Stable => self.stable,
+            Side::Candidate => self.candidate,
+        }
+    }
+}
+
+/// The candidate's failed requests go to stable.
+#[derive(Debug)]
+pub(crate) struct Shield {
+    pub(crate) retry: Retry,
+    pub(crate) budget: Arc<Budget>,
+    /// Whether the client is told.
+    pub(crate) tells: bool,
 }
 
 /// Bounds on an exchange.
@@ -166,6 +206,8 @@ pub(crate) struct Choice<'a> {
     pub(crate) issued: Option<String>,
     /// The key of the split, where it has one.
     pub(crate) key: Option<Vec<u8>>,
+    /// Where a rollout judges what becomes of it.
+    pub(crate) assigned: Option<Assigned>,
 }
 
 /// Why there is no arm.
@@ -191,12 +233,18 @@ impl Rule {
     ) -> Result<Choice<'_>, NoChoice> {
         if let Some(index) = self.forced(asking.headers) {
             let arm = self.split.arm(index).ok_or(NoChoice::Empty)?;
+            if let Some(pair) = self.on_trial.as_ref().filter(|pair| pair.is_of(index)) {
+                let division = pair.trial.division();
+                pair.trial
+                    .exclude(&division, Excluded::Forced, asking.worker);
+            }
             return Ok(Choice {
                 arm,
                 why: Why::Force,
                 instead_of: None,
                 issued: None,
                 key: None,
+                assigned: None,
             });
         }
         if self.split.arms().len() == 0 {
@@ -210,26 +258,113 @@ impl Rule {
                 Some(made.into_bytes())
             })
         });
-        let (index, why) = match (&self.sticky, &key) {
-            (Some(sticky), Some(key)) => (sticky.split.pick(key), Why::Key),
-            _ => (self.draw(asking.worker, rng), Why::Weight),
-        };
-        let index = index.ok_or(NoChoice::AllZero)?;
         let why = if self.split.arms().len() == 1 {
             Why::Single
+        } else if key.is_some() {
+            Why::Key
         } else {
-            why
+            Why::Weight
         };
-        let serving = self.available(index, key.as_deref(), rng)?;
+        let chosen = self.pick(key.as_deref(), asking.worker, rng);
+        let chosen = chosen.ok_or(NoChoice::AllZero)?;
+        let pair = self.on_trial.as_ref().filter(|pair| pair.is_of(chosen));
+        let (chosen, serving, assigned) = match pair {
+            Some(pair) => {
+                // A client that was given its key just now may come again without it.
+                let known = key.as_deref().filter(|_| issued.is_none());
+                let whose = Key::of(known, asking.client);
+                self.on_trial(pair, key.as_deref(), whose, asking.worker, rng)?
+            }
+            None => {
+                let serving = self.available(chosen, key.as_deref(), rng)?;
+                (chosen, serving, None)
+            }
+        };
         let arm = self.split.arm(serving).ok_or(NoChoice::Empty)?;
-        let shifted = serving != index;
+        let shifted = serving != chosen;
         Ok(Choice {
             arm,
             why: if shifted { Why::Shift } else { why },
-            instead_of: if shifted { self.split.arm(index) } else { None },
+            instead_of: if shifted {
+                self.split.arm(chosen)
+            } else {
+                None
+            },
             issued,
             key,
+            assigned,
         })
+    }
+
+    /// By the weights as written. Where there is nothing but a pair on trial, they decide nothing.
+    fn pick(&self, key: Option<&[u8]>, worker: usize, rng: &mut impl rand::Rng) -> Option<usize> {
+        if let Some(pair) = &self.on_trial
+            && self.split.arms().len() == 2
+        {
+            return Some(pair.stable);
+        }
+        match (&self.sticky, key) {
+            (Some(sticky), Some(key)) => sticky.split.pick(key),
+            _ => self.draw(worker, rng),
+        }
+    }
+
+    /// One of the pair: which one has the request, which one serves it, and what is to be noted.
+    fn on_trial(
+        &self,
+        pair: &OnTrial,
+        key: Option<&[u8]>,
+        whose: Key,
+        worker: usize,
+        rng: &mut impl rand::Rng,
+    ) -> Result<(usize, usize, Option<Assigned>), NoChoice> {
+        let trial = &pair.trial;
+        let division = trial.division();
+        let side = trial.choose(&division, key, worker, rng);
+        let chosen = pair.index(side);
+        let [stable, candidate] = [pair.stable, pair.candidate].map(|index| self.is_usable(index));
+        let is_judged = division.terms.judged;
+        if stable && candidate {
+            let assigned = is_judged.then(|| Assigned::new(trial, division, side, whose, worker));
+            return Ok((chosen, chosen, assigned));
+        }
+        // It could not have gone either way, so it says nothing.
+        if is_judged {
+            trial.exclude(&division, Excluded::NotEligible, worker);
+        }
+        let has_stable = division.terms.share < Share::ALL;
+        let serving = match side {
+            Side::Stable if stable => chosen,
+            Side::Candidate if candidate => chosen,
+            Side::Candidate if stable && has_stable && self.shifts() => pair.stable,
+            Side::Candidate | Side::Stable => self.available(chosen, key, rng)?,
+        };
+        Ok((chosen, serving, None))
+    }
+
+    fn shifts(&self) -> bool {
+        self.on_unavailable == OnUnavailable::Shift
+    }
+
+    /// What part of the rule's traffic an arm has now.
+    pub(crate) fn share(&self, index: usize) -> f64 {
+        let weight = |index| f64::from(self.split.weight(index));
+        let total = self.split.total().max(1) as f64;
+        let Some(pair) = self.on_trial.as_ref().filter(|pair| pair.is_of(index)) else {
+            return weight(index) / total;
+        };
+        let both = if self.split.arms().len() == 2 {
+            1.0
+        } else {
+            (weight(pair.stable) + weight(pair.candidate)) / total
+        };
+        let share = pair.trial.share();
+        let own = if index == pair.candidate {
+            share
+        } else {
+            share.rest()
+        };
+        both * own.fraction()
     }
 
     fn draw(&self, worker: usize, rng: &mut impl rand::Rng) -> Option<usize> {
@@ -251,13 +386,9 @@ impl Rule {
         key: Option<&[u8]>,
         rng: &mut impl rand::Rng,
     ) -> Result<usize, NoChoice> {
-        let usable = |index: usize| {
-            self.split.arm(index).is_some_and(|arm| {
-                arm.backend
-                    .as_ref()
-                    .is_none_or(|backend| backend.is_usable())
-            })
-        };
+        let on_trial = |index: usize| self.on_trial.as_ref().is_some_and(|pair| pair.is_of(index));
+        // A share never falls on a candidate, and of a pair it has been asked already.
+        let usable = |index: usize| self.is_usable(index) && !(on_trial(index) && index != chosen);
         if usable(chosen) {
             return Ok(chosen);
         }
@@ -271,6 +402,14 @@ impl Rule {
             (OnUnavailable::Shift, ..) => shift(&self.split, chosen, usable, rng.next_u64()),
         };
         serving.ok_or(NoChoice::Unavailable(chosen))
+    }
+
+    fn is_usable(&self, index: usize) -> bool {
+        self.split.arm(index).is_some_and(|arm| {
+            arm.backend
+                .as_ref()
+                .is_none_or(|backend| backend.is_usable())
+        })
     }
 
     fn forced(&self, headers: &HeaderMap) -> Option<usize> {

@@ -16,5 +16,6 @@ pub(crate) mod process;
 pub(crate) mod proxy_protocol;
 pub(crate) mod reason;
 pub(crate) mod recorder;
+pub(crate) mod rollout;
 pub(crate) mod route;
 pub(crate) mod tls;

@@ -94,6 +94,14 @@ metrics! {
     EJECTIONS = counter("weir_endpoint_ejections_total", "Endpoints that got no requests for a while because too many had failed there, by what was too many.");
     ENDPOINTS = gauge("weir_endpoints", "Endpoints of a backend, by state.");
     BACKEND_READY = gauge("weir_backend_ready", "1 when a backend has an endpoint that requests may go to, else 0.");
+    ROLLOUT_WEIGHT = gauge("weir_rollout_weight", "The candidate's part of what both get, from 0 to 1.");
+    ROLLOUT_SET_BY = gauge("weir_rollout_weight_set_by", "1 for who decides over the candidate's weight: file, plan, operator or guard.");
+    ROLLOUT_STATE = gauge("weir_rollout_state", "1 for the phase that a rollout is in.");
+    ROLLOUT_EVIDENCE = gauge("weir_rollout_evidence", "Natural logarithm of the evidence against the candidate, by indicator.");
+    ROLLOUT_THRESHOLD = gauge("weir_rollout_evidence_threshold", "Natural logarithm of the evidence at which the guard takes the candidate's traffic, by indicator.");
+    ROLLOUT_EXCESS = gauge("weir_rollout_excess_failures", "The candidate's failed requests beyond what stable's failures at the same time explain.");
+    ROLLOUT_EXCLUDED = gauge("weir_rollout_excluded", "Outcomes of the run that the evidence leaves out, by reason.");
+    ROLLOUT_DECISIONS = counter("weir_rollout_decisions_total", "Decisions, by kind.");
     CONFIG_GENERATION = gauge("weir_config_generation", "Number of the configuration that serves.");
     CONFIG_RELOADS = counter("weir_config_reloads_total", "Attempts to load a changed configuration, by result.");
     CONFIG_LAST_SUCCESSFUL = gauge("weir_config_last_reload_successful", "1 when the newest configuration serves, 0 when it was refused.");

@@ -3,6 +3,7 @@
 //! Owns which series a finished request touches. Must not know how a request is processed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -47,7 +48,8 @@ pub(crate) struct RouteMetrics {
     response_bytes: Counter,
     shifted: Counter,
     weight: Option<Gauge>,
-    weight_value: f64,
+    /// Bits of the weight that holds; a rollout changes it.
+    weight_value: AtomicU64,
     /// Sorted by key. Few entries, read by every worker, written when a code is new.
     requests: ArcSwap<Vec<(u32, Counter)>>,
     errors: ArcSwap<Vec<(Reason, Counter)>>,
@@ -69,7 +71,7 @@ impl RouteMetrics {
             response_bytes: registry.counter(names::RESPONSE_BYTES, &labels),
             shifted: registry.counter(names::SHIFTED, &labels),
             weight: weight.map(|_| registry.gauge(names::SPLIT_WEIGHT, &labels)),
-            weight_value: f64::from(weight.unwrap_or(0)),
+            weight_value: AtomicU64::new(f64::from(weight.unwrap_or(0)).to_bits()),
             requests: ArcSwap::default(),
             errors: ArcSwap::default(),
             registry: registry.clone(),
@@ -89,6 +91,11 @@ impl RouteMetrics {
     /// Time from head to end of body.
     pub(crate) fn duration(&self) -> &Histogram {
         &self.duration
+    }
+
+    /// Notes the weight that holds from now on.
+    pub(crate) fn set_weight(&self, weight: f64) {
+        self.weight_value.store(weight.to_bits(), Ordering::Relaxed);
     }
 
     /// Counts a request that another backend served in place of this one.
@@ -174,7 +181,7 @@ impl Series for RouteMetrics {
         self.response_bytes.increment(0);
         self.shifted.increment(0);
         if let Some(weight) = &self.weight {
-            weight.set(self.weight_value);
+            weight.set(f64::from_bits(self.weight_value.load(Ordering::Relaxed)));
         }
         for (_, counter) in self.requests.load().iter() {
             counter.increment(0);

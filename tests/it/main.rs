@@ -37,6 +37,7 @@ mod redirect;
 mod reload;
 mod retry;
 mod reuse;
+mod rollout;
 mod rollout_promises;
 mod rollout_tables;
 mod routing;

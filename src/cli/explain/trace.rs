@@ -301,13 +301,12 @@ impl Outcomes<'_> {
     }
 
     fn shares(&self) -> Vec<Share> {
-        let total = self.rule.split.total().max(1) as f64;
         let share = |(index, arm): (usize, &Arm)| {
             let weight = self.rule.split.weight(index);
             Share {
                 name: arm.name.to_string(),
                 weight,
-                share: f64::from(weight) / total,
+                share: self.rule.share(index),
                 chosen: 0,
                 why: None,
                 always: false,

@@ -86,7 +86,7 @@ fn versions(parts: &[Part], report: &mut Report) {
 
 /// What is no list cannot be joined, so they stand in one file.
 fn single_objects(parts: &[Part], report: &mut Report) {
-    for key in ["admin", "accessLog", "drain", "authorization"] {
+    for key in ["admin", "accessLog", "drain", "authorization", "state"] {
         let mut first: Option<(&Arc<Source>, Span)> = None;
         for part in parts {
             let root = At::root(part);

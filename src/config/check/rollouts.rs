@@ -124,6 +124,16 @@ fn steps(rollout: &Rollout, at: At<'_>, report: &mut Report) {
 fn analysis(analysis: &RolloutAnalysis, at: At<'_>, report: &mut Report) {
     let open = |value: f64| value > 0.0 && value < 1.0;
     let ratio = |value: f64| (1.0..=1e3).contains(&value);
+    for (index, code) in analysis.codes.iter().enumerate() {
+        if !(400..500).contains(&code.get()) {
+            let message = format!("{} is not from 400 to 499", code.get());
+            report.add(
+                at.key("codes")
+                    .item(index)
+                    .problem(Code::WrongValue, message),
+            );
+        }
+    }
     for (key, holds, range) in [
         (
             "falseAlarm",
@@ -162,6 +172,12 @@ fn analysis(analysis: &RolloutAnalysis, at: At<'_>, report: &mut Report) {
 }
 
 fn budget(rollout: &Rollout, at: At<'_>, report: &mut Report) {
+    let percent = rollout.shield.as_ref().map_or(0, |shield| shield.percent);
+    if percent > 100 {
+        let message = "`percent` has to be at most 100";
+        let shield = at.key("shield");
+        report.add(shield.key("percent").problem(Code::WrongValue, message));
+    }
     let budget = at.key("budget");
     for (key, value) in [
         ("failedRequests", rollout.budget.failed_requests),

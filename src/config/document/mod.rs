@@ -45,7 +45,7 @@ pub use self::mirror::{MirrorBackendRef, RequestMirror};
 pub use self::retry::{GrpcCode, Retry, RetryBudget};
 pub use self::rollout::{
     Rollout, RolloutAnalysis, RolloutBudget, RolloutHoldback, RolloutPace, RolloutPause,
-    RolloutPolicy, RolloutShield, RolloutStep, RolloutStrategy,
+    RolloutPolicy, RolloutShield, RolloutStep, RolloutStrategy, RolloutUnit,
 };
 pub use self::route::{
     FieldMatch, Match, PathMatch, PathMatchType, QueryParamMatch, Route, Rule, ValueMatchType,
@@ -73,6 +73,8 @@ pub struct Document {
     pub access_log: Option<AccessLog>,
     /// How the proxy stops.
     pub drain: Option<Drain>,
+    /// What is kept over a restart.
+    pub state: Option<State>,
     /// Who may do what.
     pub authorization: Option<Authorization>,
     /// Where connections are accepted.
@@ -109,6 +111,14 @@ impl Default for Admin {
             token_file: None,
         }
     }
+}
+
+/// What is kept over a restart: how far rollouts have come, and what was decided.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct State {
+    /// The folder for it, of this process alone. It is made where it is missing.
+    pub folder: PathBuf,
 }
 
 /// One line for each request.

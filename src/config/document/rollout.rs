@@ -5,7 +5,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::values::{Duration, Name, Percent};
+use super::GrpcCode;
+use crate::config::values::{Duration, Name, Percent, StatusCode};
 
 /// The planned move of a rule's traffic from a stable backend to a candidate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -20,8 +21,8 @@ pub struct Rollout {
     pub stable: Name,
     /// The backend that is to replace it; another one of them.
     pub candidate: Name,
-    /// Tells versions of the candidate apart: another one is another rollout, and meets other clients
-    /// first. Absent: the candidate's name.
+    /// Tells versions of the candidate apart: another one is another rollout, which begins by itself and
+    /// meets other clients first. Absent: the candidate's label `version`, or nothing but its name.
     #[serde(default)]
     pub revision: Option<String>,
     /// How traffic moves.
@@ -197,7 +198,15 @@ pub struct RolloutAnalysis {
     /// How many times as often it may be slow.
     #[schemars(range(min = 1.0, max = 1000.0))]
     pub slow_tolerance: f64,
-    /// Different keys among the candidate's failures without which there is no rollback.
+    /// Answers that are bad although they are no server errors, 400 to 499.
+    pub codes: Vec<StatusCode>,
+    /// The same for the status of gRPC calls. UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL,
+    /// UNAVAILABLE and DATA_LOSS are failures anyway.
+    pub grpc_codes: Vec<GrpcCode>,
+    /// What counts once.
+    pub unit: RolloutUnit,
+    /// Different keys among the candidate's failures without which there is no rollback. A key is what
+    /// makes the split sticky, or the client's address.
     #[schemars(range(max = 16))]
     pub min_keys: u8,
     /// The rate of failures that the candidate must not exceed when it has all traffic and no control is
@@ -212,10 +221,25 @@ impl Default for RolloutAnalysis {
             false_pass: 0.05,
             error_tolerance: 1.25,
             slow_tolerance: 1.5,
+            codes: Vec::new(),
+            grpc_codes: Vec::new(),
+            unit: RolloutUnit::Key,
             min_keys: 3,
             limit_without_control: None,
         }
     }
+}
+
+/// What counts once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum RolloutUnit {
+    /// The first event of a key.
+    #[default]
+    Key,
+    /// Every event, for a few clients that send everything. `minKeys` does not count then, and the false
+    /// alarms are no longer exactly those declared, because requests of one client are alike.
+    Request,
 }
 
 /// What a bad candidate may cost, beyond what stable's failures at the same time explain.
@@ -230,12 +254,31 @@ pub struct RolloutBudget {
     pub keys: Option<u64>,
 }
 
-/// Retries on stable.
+/// Requests that the candidate has failed are sent to stable, once, where that is safe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RolloutShield {
-    /// How many of the candidate's requests, at most.
-    pub percent: Percent,
+    /// How many of 100 requests of the candidate, at most, over all workers and ten seconds.
+    #[schemars(range(max = 100))]
+    pub percent: u8,
+    /// On top of it, for candidates with few requests.
+    #[schemars(range(max = 1_000_000))]
+    pub per_second: u32,
+    /// Also what may be processed twice: `POST`, `PATCH` and others.
+    pub non_idempotent: bool,
+    /// Tell the client by the field `x-weir-shielded`, with the name of the backend that has failed.
+    pub header: bool,
+}
+
+impl Default for RolloutShield {
+    fn default() -> Self {
+        Self {
+            percent: 20,
+            per_second: 10,
+            non_idempotent: false,
+            header: false,
+        }
+    }
 }
 
 /// What stable keeps after the switch.

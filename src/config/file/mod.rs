@@ -348,6 +348,7 @@ fn merge(documents: impl Iterator<Item = Document>) -> Document {
             access_log: all.access_log.or(one.access_log),
             drain: all.drain.or(one.drain),
             authorization: all.authorization.or(one.authorization),
+            state: all.state.or(one.state),
             ..all
         }
     })

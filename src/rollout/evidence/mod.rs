@@ -55,8 +55,8 @@ pub struct Conditions {
     pub load_ratio: Option<f64>,
 }
 
-/// Outside of these, latency is not the code's fault.
-const LOAD_RATIOS: std::ops::RangeInclusive<f64> = 0.5..=2.0;
+/// Above it, latency is not the code's fault. A candidate with less load than stable has no such excuse.
+const LOAD_RATIO: f64 = 2.0;
 
 /// Stable's rate is believed from so many requests on.
 const ENOUGH: u64 = 1_000;
@@ -394,7 +394,7 @@ impl Evidence {
             let is_confounded = sli.is_latency()
                 && conditions
                     .load_ratio
-                    .is_some_and(|ratio| !LOAD_RATIOS.contains(&ratio));
+                    .is_some_and(|ratio| ratio > LOAD_RATIO);
             if is_few {
                 doubt = doubt.or(Some(Reason::FewKeys(sli)));
             } else if is_confounded {

@@ -105,6 +105,21 @@ pub enum Layer {
     Guard,
 }
 
+impl Layer {
+    /// Every name that there is.
+    pub const NAMES: [&'static str; 4] = ["file", "plan", "operator", "guard"];
+
+    /// As in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Plan => "plan",
+            Self::Operator => "operator",
+            Self::Guard => "guard",
+        }
+    }
+}
+
 /// What everybody wants, side by side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Weights {
@@ -127,7 +142,7 @@ impl Weights {
             .operator
             .map_or(planned, |share| (share, Layer::Operator));
         match self.guard {
-            Some(cap) if cap < wanted.0 => (cap, Layer::Guard),
+            Some(cap) if cap <= wanted.0 => (cap, Layer::Guard),
             _ => wanted,
         }
     }

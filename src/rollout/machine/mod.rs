@@ -63,6 +63,32 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Every name that there is.
+    pub const NAMES: [&'static str; 8] = [
+        "waiting",
+        "warming",
+        "step",
+        "holdback",
+        "watching",
+        "promoted",
+        "rolledBack",
+        "aborted",
+    ];
+
+    /// As in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Warming { .. } => "warming",
+            Self::Step { .. } => "step",
+            Self::Holdback { .. } => "holdback",
+            Self::Watching { .. } => "watching",
+            Self::Promoted => "promoted",
+            Self::RolledBack => "rolledBack",
+            Self::Aborted => "aborted",
+        }
+    }
+
     /// Whether the plan moves, or could.
     pub const fn is_running(self) -> bool {
         match self {
@@ -243,6 +269,16 @@ impl State {
     /// Number of the run; 0 before the first.
     pub fn run(&self) -> u32 {
         self.run
+    }
+
+    /// The version of the candidate that it is about; empty before the first run.
+    pub fn revision(&self) -> &str {
+        &self.revision
+    }
+
+    /// Whether a person paused it.
+    pub fn is_paused(&self) -> bool {
+        self.paused
     }
 
     /// Why it does not go on.

@@ -42,6 +42,26 @@ pub enum Decision {
     Aborted,
 }
 
+impl Decision {
+    /// As in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Stepped => "stepped",
+            Self::Stayed => "stayed",
+            Self::WentOn => "wentOn",
+            Self::Paused => "paused",
+            Self::Resumed => "resumed",
+            Self::WeightSet => "weightSet",
+            Self::WeightEnded => "weightEnded",
+            Self::Switched => "switched",
+            Self::Promoted => "promoted",
+            Self::RolledBack => "rolledBack",
+            Self::Aborted => "aborted",
+        }
+    }
+}
+
 /// Who decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -227,7 +227,7 @@ fn a_failing_candidate_loses_everything_at_once_and_may_try_again() {
     assert_eq!(story.state.phase(), Phase::RolledBack);
     assert_eq!(
         (story.share(), story.last.layer),
-        (Share::ZERO, Layer::Plan)
+        (Share::ZERO, Layer::Guard)
     );
     let record = story.said.last().unwrap();
     assert_eq!(

@@ -5,10 +5,6 @@
 
 mod backend;
 mod policies;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the runner that takes the plans comes next")
-)]
 mod rollout;
 mod tls;
 mod values;
@@ -25,7 +21,7 @@ use self::values::{
 };
 use super::authorization::{Authorization, AuthorizationRule};
 use super::port::{Door, InFlightLimit, Listener, Port, ProxyProtocol};
-use super::rule::{Arm, Force, OnUnavailable, Retry, Rule, Sticky, Timeouts};
+use super::rule::{Arm, Force, OnTrial, OnUnavailable, Retry, Rule, Sticky, Timeouts};
 use super::{AccessLogHandle, AdminSettings, DrainSettings, Snapshot};
 use crate::config::document as written;
 use crate::config::values::Cidr;
@@ -68,6 +64,9 @@ pub(crate) enum CompileError {
     /// An expression that the check accepted is refused.
     #[error("route {route}: {source}")]
     Pattern { route: String, source: PatternError },
+    /// A plan that the check accepted makes no sense.
+    #[error("rollout {name}{faults}")]
+    Rollout { name: String, faults: String },
     /// A value that the check accepted cannot be sent.
     #[error("route {route}: {what} cannot be sent in a header field")]
     Value { route: String, what: &'static str },
@@ -102,21 +101,24 @@ impl Compiler<'_> {
         }
         let mut routes = Vec::new();
         for route in &document.routes {
-            routes.push((route, self.route(route, &backends)?));
+            routes.push((route, self.route(route, &document, &backends)?));
         }
         let ports = self.ports(&document, &routes, generation)?;
         let admin = document.admin.clone().unwrap_or_default();
         let drain = document.drain.clone().unwrap_or_default();
+        let rules: Vec<_> = routes
+            .iter()
+            .flat_map(|(_, rules)| rules.iter().map(|it| Arc::clone(&it.rule)))
+            .collect();
         Ok(Snapshot {
             generation,
             hash,
             leaving: self.leaving(&ports),
             ports,
-            rules: routes
-                .into_iter()
-                .flat_map(|(_, rules)| rules.into_iter().map(|r| r.rule))
-                .collect(),
+            rollouts: self.rollouts(&document, &rules)?,
+            rules,
             backends,
+            state_folder: document.state.as_ref().map(|state| state.folder.clone()),
             access_log: self.access_log(document.access_log.clone().unwrap_or_default())?,
             drain: DrainSettings {
                 delay: drain.delay.get(),
@@ -382,6 +384,7 @@ impl Compiler<'_> {
     fn route(
         &self,
         route: &written::Route,
+        document: &written::Document,
         backends: &BTreeMap<Box<str>, Arc<Backend>>,
     ) -> Result<Vec<CompiledRule>, CompileError> {
         route
@@ -393,7 +396,10 @@ impl Compiler<'_> {
                     .name
                     .as_ref()
                     .map_or_else(|| position.to_string(), |n| n.as_str().to_owned());
-                self.rule(route.name.as_str(), &name, rule, backends)
+                let path = format!("{}/{name}", route.name);
+                let rollout = document.rollouts.iter().find(|it| it.rule == path);
+                let on_trial = rollout.and_then(|it| self.on_trial(it, rule));
+                self.rule(route.name.as_str(), &name, rule, backends, on_trial)
             })
             .collect()
     }
@@ -404,6 +410,7 @@ impl Compiler<'_> {
         name: &str,
         written: &written::Rule,
         backends: &BTreeMap<Box<str>, Arc<Backend>>,
+        on_trial: Option<OnTrial>,
     ) -> Result<CompiledRule, CompileError> {
         let pattern = |source| CompileError::Pattern {
             route: route.to_owned(),
@@ -457,6 +464,7 @@ impl Compiler<'_> {
             },
             split,
             sticky,
+            on_trial,
             force: Force {
                 header: force
                     .and_then(|f| f.header.as_ref())

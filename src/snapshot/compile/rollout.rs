@@ -1,15 +1,141 @@
-//! From a rollout as written to its plan.
+//! From a rollout as written to its plan, and to what its rule needs for it.
+//!
+//! Owns which trial lives on over a reload: that of the same rollout between the same backends.
 
+use std::sync::Arc;
+
+use super::{CompileError, Compiler, compile_retry};
 use crate::config::document;
-use crate::config::values::Percent;
-use crate::rollout::evidence::{Parameters, Promotion, Restarts};
+use crate::config::values::{Name, Percent};
+use crate::rollout::evidence::{Parameters, Promotion, Restarts, Unit};
 use crate::rollout::plan::{
     Budget, Draft, Fault, Holdback, Pace, Pause, Plan, Policy, Step, Strategy,
 };
 use crate::rollout::{PerSli, Share};
+use crate::snapshot::rollout::Rollout;
+use crate::snapshot::rule::{OnTrial, Retry, Rule, Shield};
+use crate::snapshot::trial::Trial;
+use crate::upstream::budget::{Budget as Tokens, BudgetSettings};
+
+/// Answers that the shield replaces.
+const SHIELDED: [u16; 4] = [500, 502, 503, 504];
+
+/// The same for gRPC: DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS.
+const SHIELDED_GRPC: [u8; 4] = [4, 13, 14, 15];
+
+impl Compiler<'_> {
+    /// What a rule needs for the rollout that moves its traffic.
+    pub(super) fn on_trial(
+        &self,
+        written: &document::Rollout,
+        rule: &document::Rule,
+    ) -> Option<OnTrial> {
+        let position = |name: &Name| rule.backend_refs.iter().position(|it| it.name == *name);
+        let (stable, candidate) = (position(&written.stable)?, position(&written.candidate)?);
+        let names = [written.stable.as_str(), written.candidate.as_str()];
+        let earlier = self.earlier.and_then(|earlier| {
+            let mut rollouts = earlier.rollouts.iter();
+            rollouts.find(|it| {
+                *it.name == *written.name.as_str()
+                    && it.trial.is_of(names[0], names[1], self.workers)
+            })
+        });
+        let trial = earlier.map_or_else(
+            || Trial::new(names[0], names[1], self.workers),
+            |earlier| Arc::clone(&earlier.trial),
+        );
+        let shield = written.shield.as_ref().map(|shield| {
+            let settings = BudgetSettings {
+                percent: shield.percent,
+                per_second: shield.per_second,
+            };
+            let same = earlier
+                .and_then(|earlier| earlier.rule.on_trial.as_ref()?.shield.as_ref())
+                .map(|shield| &shield.budget)
+                .filter(|budget| budget.settings() == settings);
+            Shield {
+                retry: shielding(shield, rule, stable),
+                budget: same.map_or_else(|| Tokens::new(settings), Arc::clone),
+                tells: shield.header,
+            }
+        });
+        let analysis = &written.analysis;
+        Some(OnTrial {
+            trial,
+            stable,
+            candidate,
+            shield,
+            bad_codes: analysis.codes.iter().map(|code| code.get()).collect(),
+            bad_grpc_codes: analysis.grpc_codes.iter().map(|code| *code as u8).collect(),
+        })
+    }
+
+    /// The rollouts of the compiled rules.
+    pub(super) fn rollouts(
+        &self,
+        document: &document::Document,
+        rules: &[Arc<Rule>],
+    ) -> Result<Vec<Arc<Rollout>>, CompileError> {
+        let mut compiled = Vec::new();
+        for written in &document.rollouts {
+            let rule = rules
+                .iter()
+                .find(|rule| format!("{}/{}", rule.route, rule.name) == written.rule);
+            let Some((rule, pair)) = rule.and_then(|rule| Some((rule, rule.on_trial.as_ref()?)))
+            else {
+                continue;
+            };
+            let plan = plan(written).map_err(|faults| CompileError::Rollout {
+                name: written.name.to_string(),
+                faults: faults.iter().map(|fault| format!("; {fault}")).collect(),
+            })?;
+            let weight = |index| f64::from(rule.split.weight(index));
+            let [stable, candidate] = [pair.stable, pair.candidate].map(weight);
+            compiled.push(Arc::new(Rollout {
+                name: written.name.as_str().into(),
+                plan,
+                revision: revision(written, document).into(),
+                rule: Arc::clone(rule),
+                stable: pair.stable,
+                candidate: pair.candidate,
+                trial: Arc::clone(&pair.trial),
+                file: Share::from_fraction(candidate / (stable + candidate)),
+            }));
+        }
+        Ok(compiled)
+    }
+}
+
+/// Another candidate is another version whatever is written.
+fn revision(written: &document::Rollout, document: &document::Document) -> String {
+    let backend = document
+        .backends
+        .iter()
+        .find(|backend| backend.name == written.candidate);
+    let label = backend.and_then(|backend| backend.labels.get("version"));
+    match written.revision.as_ref().or(label) {
+        Some(revision) => format!("{}@{revision}", written.candidate),
+        None => written.candidate.to_string(),
+    }
+}
+
+/// The rule's own retries, but that the first goes to stable.
+fn shielding(written: &document::RolloutShield, rule: &document::Rule, stable: usize) -> Retry {
+    let usual = document::Retry::default();
+    let mut retry = compile_retry(rule.retry.as_ref().unwrap_or(&usual), rule);
+    retry.fallback = Some(stable);
+    retry.non_idempotent |= written.non_idempotent;
+    let mut codes = retry.codes.into_vec();
+    codes.extend(SHIELDED);
+    retry.codes = codes.into();
+    let mut codes = retry.grpc_codes.into_vec();
+    codes.extend(SHIELDED_GRPC);
+    retry.grpc_codes = codes.into();
+    retry
+}
 
 /// The plan, or everything that is wrong with it.
-pub(crate) fn plan(written: &document::Rollout) -> Result<Plan, Vec<Fault>> {
+fn plan(written: &document::Rollout) -> Result<Plan, Vec<Fault>> {
     let maximum =
         |maximum: crate::config::values::Duration| (!maximum.is_zero()).then(|| maximum.get());
     let step = |weight: Percent, pause, least: Option<_>, most: Option<_>| Step {
@@ -54,10 +180,9 @@ pub(crate) fn plan(written: &document::Rollout) -> Result<Plan, Vec<Fault>> {
             failed_requests: written.budget.failed_requests,
             keys: written.budget.keys,
         },
-        shield: written
-            .shield
-            .as_ref()
-            .map_or(Share::ZERO, |shield| share(shield.percent)),
+        shield: written.shield.as_ref().map_or(Share::ZERO, |shield| {
+            Share::from_millionths(u32::from(shield.percent) * 10_000)
+        }),
         on_no_data: policy(written.on_no_data),
         on_undecided: policy(written.on_undecided),
         holdback,
@@ -81,7 +206,14 @@ fn parameters(
     Parameters {
         false_alarm: written.false_alarm,
         tolerance: PerSli::from_fn(|sli| tolerance(sli.is_latency())),
-        min_keys: usize::from(written.min_keys),
+        min_keys: match written.unit {
+            document::RolloutUnit::Key => usize::from(written.min_keys),
+            document::RolloutUnit::Request => 0,
+        },
+        unit: match written.unit {
+            document::RolloutUnit::Key => Unit::Key,
+            document::RolloutUnit::Request => Unit::Request,
+        },
         promotion: Promotion {
             false_pass: written.false_pass,
             ..defaults.promotion

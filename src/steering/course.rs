@@ -1,0 +1,403 @@
+//! One rollout on its way.
+//!
+//! Owns what the engine is told of the moment and what follows from its answer: the division, the series,
+//! the log. Must not know files or who asks.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::begin;
+use super::history::History;
+use super::view::{self, RolloutView};
+use crate::rollout::evidence::{Conditions, EpochId, Flush, Judgement, SeenKeys, Unit};
+use crate::rollout::latency::{Running, Thresholds};
+use crate::rollout::machine::{
+    Action, Command, Decision, Input, Layer, Output, Phase, Record, Refusal, State, tick,
+};
+use crate::rollout::{Excluded, Moment, PerArm, Share, Sli};
+use crate::snapshot::rollout::Rollout;
+use crate::snapshot::trial::{Terms, Trial};
+use crate::telemetry::recorder::Registry;
+use crate::telemetry::rollout::{RolloutMetrics, Standing};
+use crate::upstream::backend::Backend;
+use crate::upstream::endpoint::EndpointId;
+
+/// Different keys that are told apart.
+const KEYS: usize = 400_000;
+
+/// How long requests are counted for their rate.
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// How often thresholds are looked at.
+const THRESHOLDS: Duration = Duration::from_secs(1);
+
+/// How long a candidate warms up at least: long enough to see how much traffic there is.
+const WARM_UP: Duration = Duration::from_secs(1);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Course {
+    rollout: Arc<Rollout>,
+    state: State,
+    history: History,
+    metrics: Arc<RolloutMetrics>,
+    running: Running,
+    thresholds: Option<Thresholds>,
+    looked: Moment,
+    seen: Arc<SeenKeys>,
+    /// The candidate's endpoints so far.
+    known: HashSet<EndpointId>,
+    pace: Pace,
+    /// What was published last.
+    holds: Option<Held>,
+    judgement: Option<Judgement>,
+    layer: Layer,
+}
+
+/// What tells one division from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Held {
+    run: u32,
+    epoch: EpochId,
+    share: Share,
+    judged: bool,
+    thresholds: Option<Thresholds>,
+}
+
+/// What all rollouts have in common at a moment.
+#[derive(Debug)]
+pub(super) struct Surroundings<'a> {
+    pub(super) now: Moment,
+    pub(super) config_hash: &'a str,
+}
+
+/// What a moment has brought.
+#[derive(Debug)]
+pub(super) struct Turned {
+    pub(super) records: Vec<Arc<Record>>,
+    pub(super) refused: Option<Refusal>,
+    /// Whether there is something new to keep,
+    pub(super) changed: bool,
+    /// at once.
+    pub(super) urgent: bool,
+}
+
+impl Course {
+    /// Goes on where `saved` ends, if it can be read.
+    pub(super) fn new(
+        rollout: &Arc<Rollout>,
+        saved: Option<&Value>,
+        records: Option<Vec<Record>>,
+        registry: &Registry,
+        now: Moment,
+    ) -> Self {
+        let name = &*rollout.name;
+        let restored = saved.and_then(|saved| {
+            State::restore(&saved.to_string(), now)
+                .inspect_err(|error| tracing::error!(rollout = name, %error, "begins anew"))
+                .ok()
+        });
+        if let Some(state) = &restored {
+            let (phase, run) = (state.phase().name(), state.run());
+            tracing::info!(rollout = name, phase, run, "goes on after a restart");
+        }
+        Self {
+            state: restored.unwrap_or_else(|| State::new(now)),
+            history: History::new(records.unwrap_or_default()),
+            metrics: RolloutMetrics::new(registry, name, &Layer::NAMES, &Phase::NAMES),
+            rollout: Arc::clone(rollout),
+            running: Running::default(),
+            thresholds: None,
+            looked: now,
+            seen: Arc::new(SeenKeys::new(KEYS)),
+            known: HashSet::new(),
+            pace: Pace::default(),
+            holds: None,
+            judgement: None,
+            layer: Layer::File,
+        }
+    }
+
+    /// The same rollout as the configuration has it now; returns its trial when that is another one.
+    pub(super) fn adopt(&mut self, rollout: &Arc<Rollout>) -> Option<Arc<Trial>> {
+        let is_same = Arc::ptr_eq(&self.rollout.trial, &rollout.trial);
+        self.rollout = Arc::clone(rollout);
+        if is_same {
+            self.show_weights();
+            return None;
+        }
+        self.holds = None;
+        Some(Arc::clone(&rollout.trial))
+    }
+
+    pub(super) fn is_of(&self, trial: &Arc<Trial>) -> bool {
+        Arc::ptr_eq(&self.rollout.trial, trial)
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.state.phase().is_running()
+    }
+
+    pub(super) fn saved(&self) -> Value {
+        serde_json::to_value(&self.state).unwrap_or_default()
+    }
+
+    pub(super) fn records(&self) -> Vec<Arc<Record>> {
+        self.history.all()
+    }
+
+    pub(super) fn view(&self) -> RolloutView {
+        view::of(&view::Parts {
+            rollout: &self.rollout,
+            state: &self.state,
+            judgement: self.judgement.as_ref(),
+            layer: self.layer,
+            rps: self.pace.rps(),
+            last: self.history.last(),
+        })
+    }
+
+    /// Lets a moment pass.
+    pub(super) fn tick(
+        &mut self,
+        surroundings: &Surroundings<'_>,
+        command: Option<&Command>,
+    ) -> Turned {
+        let own = match command {
+            None => self.wanted(),
+            Some(_) => None,
+        };
+        let output = self.turn(surroundings, command.or(own.as_ref()));
+        let changed = self.publish(&output);
+        let mut records = Vec::new();
+        for record in output.records {
+            self.tell(&record);
+            records.push(self.history.add(record));
+        }
+        self.judgement = output.judgement;
+        self.layer = output.layer;
+        self.stand();
+        Turned {
+            urgent: changed || !records.is_empty(),
+            changed: self.is_running(),
+            records,
+            refused: output.refused,
+        }
+    }
+
+    /// Another version of the candidate is another run.
+    fn wanted(&self) -> Option<Command> {
+        let revision = &*self.rollout.revision;
+        if self.state.revision() == revision {
+            return None;
+        }
+        if self.is_running() {
+            return Some(Command {
+                action: Action::Abort,
+                ..begin(revision)
+            });
+        }
+        Some(begin(revision))
+    }
+
+    fn turn(&mut self, surroundings: &Surroundings<'_>, command: Option<&Command>) -> Output {
+        let (now, trial) = (surroundings.now, Arc::clone(&self.rollout.trial));
+        let collected = trial.collect();
+        self.pace.add(now, &collected.flushes);
+        if now.since(self.looked) >= THRESHOLDS {
+            self.looked = now;
+            self.running.add(&trial.durations());
+            self.thresholds = self.running.thresholds(now);
+        }
+        let backend = |arm: Option<&crate::snapshot::rule::Arm>| arm?.backend.clone();
+        let stable = backend(self.rollout.stable());
+        let candidate = backend(self.rollout.candidate());
+        let endpoints = PerArm {
+            stable: usable(stable.as_deref()),
+            candidate: usable(candidate.as_deref()),
+        };
+        let endpoint_added = self.is_running() && self.note_endpoints(candidate.as_deref());
+        let phase = self.state.phase();
+        let has_warmed = matches!(phase, Phase::Warming { since } if now.since(since) >= WARM_UP);
+        let samples = trial.samples();
+        let input = Input {
+            now,
+            flushes: &collected.flushes,
+            conditions: Conditions {
+                oldest_of_stable: collected.oldest_of_stable,
+                load_ratio: self.pace.load_ratio(endpoints),
+            },
+            command,
+            rps: self.pace.rps(),
+            is_warm: has_warmed && endpoints.candidate > 0,
+            endpoint_added,
+            file: self.rollout.file,
+            config_hash: surroundings.config_hash,
+            samples: &samples,
+        };
+        let run = self.state.run();
+        let output = tick(&self.rollout.plan, &mut self.state, &input);
+        if self.state.run() != run {
+            self.seen = Arc::new(SeenKeys::new(KEYS));
+            self.known.clear();
+            trial.forget_samples();
+        }
+        output
+    }
+
+    /// Whether the candidate has an endpoint that it did not have.
+    fn note_endpoints(&mut self, candidate: Option<&Backend>) -> bool {
+        let Some(candidate) = candidate else {
+            return false;
+        };
+        let mut added = false;
+        for member in candidate.endpoints().usable().iter() {
+            added |= self.known.insert(member.endpoint.id());
+        }
+        added
+    }
+
+    /// Puts the engine's answer to work; returns whether anything is different now.
+    fn publish(&mut self, output: &Output) -> bool {
+        let is_judged = self.is_running();
+        let held = Held {
+            run: self.state.run(),
+            epoch: output.epoch,
+            share: output.share,
+            judged: is_judged,
+            thresholds: self.thresholds.filter(|_| is_judged),
+        };
+        if self.holds == Some(held) {
+            return false;
+        }
+        let by_key = self.rollout.plan.draft().parameters.unit == Unit::Key;
+        self.rollout.trial.divide(Terms {
+            epoch: held.epoch,
+            share: held.share,
+            salt: self.state.salt(&self.rollout.plan).into(),
+            thresholds: held.thresholds,
+            judged: held.judged,
+            seen: by_key.then(|| Arc::clone(&self.seen)),
+        });
+        self.holds = Some(held);
+        self.show_weights();
+        true
+    }
+
+    fn show_weights(&self) {
+        let (rule, rollout) = (&self.rollout.rule, &self.rollout);
+        let both = rule.split.weight(rollout.stable) + rule.split.weight(rollout.candidate);
+        let both = if both == 0 { 100.0 } else { f64::from(both) };
+        let share = rollout.trial.share();
+        for (arm, share) in [
+            (rollout.stable(), share.rest()),
+            (rollout.candidate(), share),
+        ] {
+            if let Some(arm) = arm {
+                arm.metrics.set_weight(both * share.fraction());
+            }
+        }
+    }
+
+    fn tell(&self, record: &Record) {
+        self.metrics.decided(record.decision.name());
+        let (rollout, decision) = (&*record.rollout, record.decision.name());
+        let by = view::by(&record.by);
+        let (weight, phase) = (record.to.share.to_string(), record.to.phase.name());
+        let reason = &*record.reason;
+        match record.decision {
+            Decision::RolledBack | Decision::Aborted => {
+                tracing::warn!(rollout, decision, by, weight, phase, reason, "rollout");
+            }
+            _ => tracing::info!(rollout, decision, by, weight, phase, reason, "rollout"),
+        }
+    }
+
+    fn stand(&self) {
+        let readings = self.judgement.as_ref().map(|it| &it.indicators);
+        let evidence = Sli::ALL.iter().filter_map(|sli| {
+            let reading = readings?.get(*sli);
+            Some((sli.name(), reading.log_evidence, reading.log_threshold))
+        });
+        let excluded = self.state.evidence().excluded();
+        self.metrics.stands(Standing {
+            weight: self.rollout.trial.share().fraction(),
+            set_by: self.layer.name(),
+            phase: self.state.phase().name(),
+            evidence: evidence.collect(),
+            excess: self.judgement.as_ref().map_or(0.0, |it| it.excess.requests),
+            excluded: Excluded::ALL
+                .iter()
+                .map(|reason| (reason.name(), excluded.get(*reason)))
+                .filter(|(_, count)| *count > 0)
+                .collect(),
+        });
+    }
+}
+
+fn usable(backend: Option<&Backend>) -> u64 {
+    backend.map_or(0, |backend| backend.endpoints().usable().len() as u64)
+}
+
+/// How many requests there are.
+#[derive(Debug, Default)]
+struct Pace {
+    /// By second, the newest last.
+    counted: VecDeque<(Moment, PerArm<u64>)>,
+    newest: Moment,
+}
+
+impl Pace {
+    fn add(&mut self, now: Moment, flushes: &[Flush]) {
+        self.newest = now;
+        let second = Moment::from_millis(now.as_millis() / 1_000 * 1_000);
+        if self.counted.back().is_none_or(|(at, _)| *at < second) {
+            self.counted.push_back((second, PerArm::default()));
+        }
+        if let Some((_, count)) = self.counted.back_mut() {
+            for flush in flushes {
+                count.add(flush.requests);
+            }
+        }
+        while self
+            .counted
+            .front()
+            .is_some_and(|(at, _)| now.since(*at) > WINDOW)
+        {
+            self.counted.pop_front();
+        }
+    }
+
+    fn requests(&self) -> PerArm<u64> {
+        let mut all = PerArm::default();
+        for (_, count) in &self.counted {
+            all.add(*count);
+        }
+        all
+    }
+
+    /// Requests a second, both arms.
+    fn rps(&self) -> f64 {
+        let Some((first, _)) = self.counted.front() else {
+            return 0.0;
+        };
+        let seconds = self.newest.since(*first).as_secs_f64().max(1.0);
+        self.requests().total() as f64 / seconds
+    }
+
+    /// Of an endpoint of the candidate to one of stable.
+    fn load_ratio(&self, endpoints: PerArm<u64>) -> Option<f64> {
+        /// Fewer say nothing.
+        const ENOUGH: u64 = 50;
+        let requests = self.requests();
+        let counts = [requests.stable, requests.candidate];
+        if counts.iter().any(|count| *count < ENOUGH) || endpoints.stable == 0 {
+            return None;
+        }
+        let of = |requests: u64, endpoints: u64| requests as f64 / endpoints.max(1) as f64;
+        Some(of(requests.candidate, endpoints.candidate) / of(requests.stable, endpoints.stable))
+    }
+}

@@ -1,0 +1,268 @@
+//! Carries rollouts out: counts in, divisions out, what was decided on disk.
+//!
+//! Owns the clock, the tasks and the files of rollouts. Must not judge: [`crate::rollout`] does, and this
+//! asks it every 20 ms, and at once when a candidate has failed.
+
+mod course;
+mod history;
+mod store;
+pub(crate) mod view;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+
+use self::course::{Course, Surroundings};
+use self::store::Store;
+use crate::rollout::Moment;
+use crate::rollout::machine::{Action, Command, Record, Refusal};
+use crate::snapshot::Snapshot;
+use crate::snapshot::trial::Trial;
+use crate::telemetry::recorder::Registry;
+
+/// How often a running rollout is judged,
+const TICK: Duration = Duration::from_millis(20);
+
+/// and one that is over looked at.
+const REST: Duration = Duration::from_millis(500);
+
+/// Between two judgements, however many failures there are.
+const LEAST: Duration = Duration::from_millis(1);
+
+/// How old what is on disk may be while nothing is decided.
+const SAVE: Duration = Duration::from_secs(1);
+
+/// Where all rollouts are steered from. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Desk(Arc<Mutex<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    registry: Registry,
+    courses: BTreeMap<Box<str>, Course>,
+    /// States on disk of rollouts that the configuration does not have now.
+    resting: BTreeMap<String, Value>,
+    store: Option<Store>,
+    folder: Option<PathBuf>,
+    config_hash: String,
+    saved: Moment,
+    changed: bool,
+}
+
+/// Why a command changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Trouble {
+    #[error("there is no rollout `{0}`")]
+    Unknown(String),
+    #[error("{0}")]
+    Refused(Refusal),
+}
+
+impl Desk {
+    pub(crate) fn new(registry: &Registry) -> Self {
+        Self(Arc::new(Mutex::new(Inner {
+            registry: registry.clone(),
+            courses: BTreeMap::new(),
+            resting: BTreeMap::new(),
+            store: None,
+            folder: None,
+            config_hash: String::new(),
+            saved: Moment::default(),
+            changed: false,
+        })))
+    }
+
+    /// Steers the rollouts of a snapshot from now on; those that it still has go on as they are. Must run on
+    /// the control runtime.
+    pub(crate) fn adopt(&self, snapshot: &Snapshot) {
+        let mut inner = self.inner();
+        let now = now();
+        inner.open(snapshot, now);
+        inner.config_hash = format!("{:016x}", snapshot.hash);
+        let mut before = std::mem::take(&mut inner.courses);
+        for rollout in &snapshot.rollouts {
+            let name = rollout.name.clone();
+            let (course, trial) = match before.remove(&name) {
+                Some(mut course) => {
+                    let trial = course.adopt(rollout);
+                    (course, trial)
+                }
+                None => {
+                    let saved = inner.resting.remove(&*name);
+                    let registry = inner.registry.clone();
+                    let records = inner.store.as_ref().map(|store| store.history(&name));
+                    let course = Course::new(rollout, saved.as_ref(), records, &registry, now);
+                    (course, Some(Arc::clone(&rollout.trial)))
+                }
+            };
+            inner.courses.insert(name.clone(), course);
+            // Before the first request that sees this snapshot, as far as that is possible.
+            inner.tick(&name, now, None);
+            if let Some(trial) = trial {
+                let steered = steer(Arc::downgrade(&self.0), name, Arc::downgrade(&trial));
+                drop(tokio::spawn(steered));
+            }
+        }
+        for (name, course) in before {
+            tracing::info!(
+                rollout = &*name,
+                "no longer configured; the rule's weights hold"
+            );
+            inner.resting.insert(name.into(), course.saved());
+        }
+        inner.changed = true;
+        inner.save(now);
+    }
+
+    /// Carries out what a person asks.
+    ///
+    /// # Errors
+    /// When there is no such rollout, or it refuses.
+    pub(crate) fn command(&self, name: &str, command: &Command) -> Result<(), Trouble> {
+        let mut inner = self.inner();
+        let now = now();
+        if !inner.courses.contains_key(name) {
+            return Err(Trouble::Unknown(name.to_owned()));
+        }
+        match inner.tick(name, now, Some(command)) {
+            Some(refusal) => Err(Trouble::Refused(refusal)),
+            None => Ok(()),
+        }
+    }
+
+    /// How all rollouts stand.
+    pub(crate) fn standing(&self) -> Vec<view::RolloutView> {
+        let inner = self.inner();
+        inner.courses.values().map(Course::view).collect()
+    }
+
+    /// How one stands.
+    pub(crate) fn of(&self, name: &str) -> Option<view::RolloutView> {
+        self.inner().courses.get(name).map(Course::view)
+    }
+
+    /// What was decided, oldest first; `None` where there is no such rollout.
+    pub(crate) fn history(&self, name: &str) -> Option<Vec<Arc<Record>>> {
+        let inner = self.inner();
+        inner.courses.get(name).map(|course| course.records())
+    }
+
+    /// Writes out what has not been yet.
+    pub(crate) fn close(&self) {
+        let mut inner = self.inner();
+        inner.changed = true;
+        inner.save(now());
+        // Waits for its thread.
+        inner.store = None;
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Looks at what was kept, when it is kept somewhere else than before.
+    fn open(&mut self, snapshot: &Snapshot, now: Moment) {
+        if self.folder == snapshot.state_folder && (self.store.is_some() || self.folder.is_none()) {
+            if self.folder.is_none() && !snapshot.rollouts.is_empty() && self.courses.is_empty() {
+                tracing::warn!("rollouts begin anew after a restart; `state.folder` keeps them");
+            }
+            return;
+        }
+        self.folder.clone_from(&snapshot.state_folder);
+        self.store = None;
+        let Some(folder) = &self.folder else { return };
+        match Store::open(folder) {
+            Ok((store, states)) => {
+                tracing::info!(folder = %folder.display(), rollouts = states.len(), "state opened");
+                for (name, state) in states {
+                    self.resting.entry(name).or_insert(state);
+                }
+                self.store = Some(store);
+            }
+            Err(error) => {
+                tracing::error!(folder = %folder.display(), %error, "state is not kept");
+            }
+        }
+        self.saved = now;
+    }
+
+    /// Lets a moment pass for one rollout; returns why the command changed nothing.
+    fn tick(&mut self, name: &str, now: Moment, command: Option<&Command>) -> Option<Refusal> {
+        let course = self.courses.get_mut(name)?;
+        let surroundings = Surroundings {
+            now,
+            config_hash: &self.config_hash,
+        };
+        let turned = course.tick(&surroundings, command);
+        self.changed |= turned.changed || turned.urgent;
+        if let Some(store) = &self.store {
+            for record in &turned.records {
+                store.append(name, record);
+            }
+        }
+        if turned.urgent || self.changed && now.since(self.saved) >= SAVE {
+            self.save(now);
+        }
+        turned.refused
+    }
+
+    fn save(&mut self, now: Moment) {
+        if !std::mem::take(&mut self.changed) {
+            return;
+        }
+        self.saved = now;
+        let Some(store) = &self.store else { return };
+        let mut states = self.resting.clone();
+        for (name, course) in &self.courses {
+            states.insert(name.to_string(), course.saved());
+        }
+        store.save(&states);
+    }
+}
+
+/// Until nobody steers this trial any more.
+async fn steer(desk: Weak<Mutex<Inner>>, name: Box<str>, trial: Weak<Trial>) {
+    loop {
+        let Some(trial) = trial.upgrade() else { return };
+        let pause = {
+            let Some(desk) = desk.upgrade() else { return };
+            let mut inner = desk.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_here = |course: &Course| course.is_of(&trial);
+            if !inner.courses.get(&name).is_some_and(is_here) {
+                return;
+            }
+            inner.tick(&name, now(), None);
+            match inner.courses.get(&name) {
+                Some(course) if course.is_running() => TICK,
+                _ => REST,
+            }
+        };
+        tokio::select! {
+            () = trial.failed() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+        tokio::time::sleep(LEAST).await;
+    }
+}
+
+/// What the configuration asks for: a run with this version of the candidate.
+fn begin(revision: &str) -> Command {
+    Command {
+        action: Action::Start {
+            revision: revision.to_owned(),
+        },
+        owner: "configuration".to_owned(),
+        reason: format!("the configuration has {revision}"),
+    }
+}
+
+pub(crate) fn now() -> Moment {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let milliseconds = since.map_or(0, |since| since.as_millis());
+    Moment::from_millis(u64::try_from(milliseconds).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,130 @@
+//! The series of one rollout.
+//!
+//! Must not know how it is judged.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use metrics::{Counter, Gauge};
+
+use super::names;
+use super::recorder::{Registry, Series};
+
+/// What a rollout's gauges show.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Standing {
+    /// From 0 to 1.
+    pub(crate) weight: f64,
+    pub(crate) set_by: &'static str,
+    pub(crate) phase: &'static str,
+    /// Indicator, evidence, threshold.
+    pub(crate) evidence: Vec<(&'static str, f64, Option<f64>)>,
+    pub(crate) excess: f64,
+    pub(crate) excluded: Vec<(&'static str, u64)>,
+}
+
+/// See the module.
+pub(crate) struct RolloutMetrics {
+    registry: Registry,
+    rollout: Box<str>,
+    weight: Gauge,
+    excess: Gauge,
+    set_by: Vec<(&'static str, Gauge)>,
+    phases: Vec<(&'static str, Gauge)>,
+    standing: Mutex<Standing>,
+    decisions: Mutex<Vec<(&'static str, Counter)>>,
+}
+
+impl RolloutMetrics {
+    /// `layers` and `phases` are all there can be.
+    pub(crate) fn new(
+        registry: &Registry,
+        rollout: &str,
+        layers: &[&'static str],
+        phases: &[&'static str],
+    ) -> Arc<Self> {
+        let label = [("rollout", rollout)];
+        let series = |metric, label: &'static str, values: &[&'static str]| {
+            let of = |value: &&'static str| {
+                let labels = [("rollout", rollout), (label, *value)];
+                (*value, registry.gauge(metric, &labels))
+            };
+            values.iter().map(of).collect()
+        };
+        let metrics = Arc::new(Self {
+            weight: registry.gauge(names::ROLLOUT_WEIGHT, &label),
+            excess: registry.gauge(names::ROLLOUT_EXCESS, &label),
+            set_by: series(names::ROLLOUT_SET_BY, "by", layers),
+            phases: series(names::ROLLOUT_STATE, "state", phases),
+            standing: Mutex::default(),
+            decisions: Mutex::default(),
+            registry: registry.clone(),
+            rollout: rollout.into(),
+        });
+        registry.keep(&metrics);
+        metrics
+    }
+
+    /// Notes where it stands.
+    pub(crate) fn stands(&self, standing: Standing) {
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
+    }
+
+    /// Counts a decision.
+    pub(crate) fn decided(&self, decision: &'static str) {
+        let mut known = self
+            .decisions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, counter)) = known.iter().find(|(name, _)| *name == decision) {
+            counter.increment(1);
+            return;
+        }
+        let labels = [("rollout", &*self.rollout), ("decision", decision)];
+        let counter = self.registry.counter(names::ROLLOUT_DECISIONS, &labels);
+        counter.increment(1);
+        known.push((decision, counter));
+    }
+}
+
+impl Series for RolloutMetrics {
+    fn refresh(&self) {
+        let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let is = |value: &str, held: &str| f64::from(u8::from(value == held));
+        self.weight.set(standing.weight);
+        self.excess.set(standing.excess);
+        for (by, gauge) in &self.set_by {
+            gauge.set(is(by, standing.set_by));
+        }
+        for (phase, gauge) in &self.phases {
+            gauge.set(is(phase, standing.phase));
+        }
+        let of = |metric, label: &'static str, value: &str| {
+            let labels = [("rollout", &*self.rollout), (label, value)];
+            self.registry.gauge(metric, &labels)
+        };
+        for (sli, evidence, threshold) in &standing.evidence {
+            of(names::ROLLOUT_EVIDENCE, "sli", sli).set(*evidence);
+            if let Some(threshold) = threshold {
+                of(names::ROLLOUT_THRESHOLD, "sli", sli).set(*threshold);
+            }
+        }
+        for (reason, count) in &standing.excluded {
+            of(names::ROLLOUT_EXCLUDED, "reason", reason).set(*count as f64);
+        }
+        let decisions = self
+            .decisions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for (_, counter) in decisions.iter() {
+            counter.increment(0);
+        }
+    }
+}
+
+impl std::fmt::Debug for RolloutMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RolloutMetrics")
+            .field("rollout", &self.rollout)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,127 @@
+//! What outlives the process, and a reload.
+
+use std::path::Path;
+
+use super::{Traffic, Version, config, decisions, owners, phase, reach, standing, weighs};
+use crate::support::eventually;
+use crate::support::proxy::Proxy;
+
+fn kept(v1: &Version, v2: &Version, rollout: &str, folder: &Path) -> String {
+    let text = config(v1, v2, rollout);
+    format!("{text}state: {{ folder: {} }}\n", folder.display())
+}
+
+const THIRD: &str = "steps: [{ weight: 30 }, { weight: 100 }]";
+
+#[test]
+fn a_killed_proxy_goes_on_where_it_was() {
+    let (v1, v2) = (Version::new("v1"), Version::new("v2"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("weir.yaml");
+    let state = folder.path().join("state");
+    std::fs::write(&file, kept(&v1, &v2, THIRD, &state)).unwrap();
+    let proxy = Proxy::start_path(&file, &["--workers", "2"]);
+    weighs(&proxy, 30.0);
+    let before = owners(proxy.addr("web"), 300);
+    let ours = before.values().filter(|name| *name == "v2").count();
+    assert!((60..120).contains(&ours), "{ours}");
+    let said = standing(&proxy);
+    let disk = || std::fs::read_to_string(state.join("rollouts.state")).ok();
+    eventually("the state on disk", || {
+        disk().filter(|it| it.contains("\"step\""))
+    });
+    proxy.signal("KILL");
+    drop(proxy);
+
+    let proxy = Proxy::start_path(&file, &["--workers", "1"]);
+    let now = standing(&proxy);
+    for same in ["phase", "run", "revision", "weight", "setBy", "steps"] {
+        assert_eq!(now[same], said[same], "{same}");
+    }
+    assert_eq!(owners(proxy.addr("web"), 300), before, "the same keys");
+    assert_eq!(decisions(&proxy), ["started", "stepped"]);
+    // The judgement goes on, too.
+    let traffic = Traffic::start(proxy.addr("web"));
+    traffic.more(20);
+    v2.fail(100);
+    reach(&proxy, "rolledBack");
+    drop(traffic);
+    eventually("the state on disk", || {
+        disk().filter(|it| it.contains("rolledBack"))
+    });
+    proxy.signal("KILL");
+    drop(proxy);
+
+    // What was written last is torn: the one before serves, and the rollout is not begun anew.
+    let torn = disk().unwrap();
+    std::fs::write(state.join("rollouts.state"), &torn[..torn.len() / 2]).unwrap();
+    let proxy = Proxy::start_path(&file, &["--workers", "1"]);
+    let log = proxy.program_log();
+    assert!(log.contains("state is torn"), "{log}");
+    assert_eq!(standing(&proxy)["run"], 1);
+    assert!(state.join("rollouts.torn").exists());
+    proxy.stop();
+
+    // Stopped in order, and it stays rolled back.
+    let proxy = Proxy::start_path(&file, &["--workers", "1"]);
+    let before = phase(&proxy);
+    proxy.stop();
+    let proxy = Proxy::start_path(&file, &["--workers", "1"]);
+    assert_eq!(phase(&proxy), before);
+    proxy.stop();
+}
+
+#[test]
+fn a_reload_keeps_a_running_rollout_and_another_version_is_another_one() {
+    let (v1, v2) = (Version::new("v1"), Version::new("v2"));
+    let text = config(&v1, &v2, THIRD);
+    let proxy = Proxy::start(&text);
+    weighs(&proxy, 30.0);
+    let before = owners(proxy.addr("web"), 200);
+    proxy.write_config(&text.replace(
+        "weight: 100 }, { name: v2, weight: 0",
+        "weight: 1 }, { name: v2, weight: 1",
+    ));
+    proxy.wait_generation(2);
+    assert_eq!(
+        owners(proxy.addr("web"), 200),
+        before,
+        "the file's weights decide nothing"
+    );
+    let now = standing(&proxy);
+    assert_eq!((&now["run"], &now["phase"]), (&1.into(), &"step".into()));
+    assert_eq!(now["weights"]["file"], 50.0);
+
+    proxy.write_config(&text.replace("steps:", "revision: \"2.1\", steps:"));
+    proxy.wait_generation(3);
+    eventually("the second run", || {
+        (standing(&proxy)["run"] == 2).then_some(())
+    });
+    weighs(&proxy, 30.0);
+    let other = owners(proxy.addr("web"), 200);
+    let moved = other
+        .iter()
+        .filter(|(key, name)| before.get(key) != Some(name))
+        .count();
+    assert!(moved > 40, "other clients come first: {moved}");
+    assert_eq!(
+        decisions(&proxy),
+        ["started", "stepped", "aborted", "started", "stepped"]
+    );
+
+    // Without the rollout the file's weights hold again.
+    let without = text.split("rollouts:").next().unwrap();
+    proxy.write_config(without);
+    proxy.wait_generation(4);
+    assert!(
+        owners(proxy.addr("web"), 50)
+            .values()
+            .all(|name| name == "v1")
+    );
+    assert_eq!(proxy.json("/api/v1/rollouts"), serde_json::json!([]));
+    // Back again: where it was.
+    proxy.write_config(&text.replace("steps:", "revision: \"2.1\", steps:"));
+    proxy.wait_generation(5);
+    assert_eq!(owners(proxy.addr("web"), 200), other);
+    proxy.stop();
+}
