@@ -160,9 +160,7 @@ fn the_shield_is_told_where_that_is_asked_for() {
 fn a_budget_ends_it_before_the_evidence_does() {
     let (v1, v2) = (Version::new("v1"), Version::new("v2"));
     // Never enough keys for a verdict.
-    let rollout = format!(
-        "{HALF}, budget: {{ failedRequests: 20 }}, analysis: {{ minKeys: 16, falseAlarm: 0.000000001 }}"
-    );
+    let rollout = format!("{HALF}, budget: {{ failedRequests: 20 }}, analysis: {{ minKeys: 16 }}");
     let proxy = Proxy::start(&config(&v1, &v2, &rollout));
     // Whatever weight the budget allows.
     reach(&proxy, "step");
@@ -176,7 +174,7 @@ fn a_budget_ends_it_before_the_evidence_does() {
     let end = reach(&proxy, "rolledBack");
     let reason = end["last"]["reason"].as_str().unwrap();
     assert!(reason.contains("budget of failed requests"), "{reason}");
-    assert!((60..450).contains(&failed), "{failed}");
+    assert!((20..60).contains(&failed), "{failed}: {end}");
     proxy.stop();
 }
 
