@@ -13,10 +13,12 @@ use crate::drain::Phase;
 use crate::proxy_protocol::Version;
 use crate::snapshot::port::ProxyProtocol;
 use crate::snapshot::rule::{OnUnavailable, Rule};
+use crate::telemetry::discovery::DiscoveryResult;
 use crate::telemetry::process::resident_bytes;
 use crate::tls::certificate::Certificate;
 use crate::upstream::backend::Protocol;
 use crate::upstream::balance::Policy;
+use crate::upstream::discovery::Discovery;
 use crate::upstream::endpoints::{Member, Standing};
 
 /// `/api/v1/status`.
@@ -207,8 +209,24 @@ pub(crate) struct BackendView {
     /// Open connections to it.
     connections: u32,
     requests_in_flight: u32,
+    /// Null where the configuration lists the endpoints.
+    discovery: Option<DiscoveryView>,
     endpoints: Vec<EndpointView>,
     labels: std::collections::BTreeMap<String, String>,
+}
+
+/// Who says where the endpoints of a backend are.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct DiscoveryView {
+    /// `dns NAME:PORT`, `dns srv NAME` or `file PATH`.
+    source: String,
+    /// Of the last answer: `ok`, `empty` or `failed`; null before the first one.
+    result: Option<&'static str>,
+    /// Why the last answer is not in use.
+    trouble: Option<String>,
+    /// How long ago the endpoints were last told; null: never.
+    good_seconds_ago: Option<u64>,
 }
 
 /// One endpoint.
@@ -235,6 +253,17 @@ fn endpoint_view(member: &Member) -> EndpointView {
         state: endpoint.state().as_str(),
         trouble: endpoint.trouble(),
         requests_in_flight: endpoint.in_flight(),
+    }
+}
+
+fn discovery_view(discovery: &Discovery) -> DiscoveryView {
+    let status = discovery.status();
+    let ago = status.good_at.and_then(|at| at.elapsed().ok());
+    DiscoveryView {
+        source: discovery.source().to_string(),
+        result: status.result.map(DiscoveryResult::as_str),
+        trouble: status.trouble,
+        good_seconds_ago: ago.map(|ago| ago.as_secs()),
     }
 }
 
@@ -278,6 +307,7 @@ pub(crate) fn backends(state: &State) -> Vec<BackendView> {
             panics: matches!(standing, Standing::Panics { .. }),
             connections: backend.metrics().open.load(Ordering::Relaxed),
             requests_in_flight: backend.metrics().serving.load(Ordering::Relaxed),
+            discovery: backend.discovery().map(|it| discovery_view(it)),
             endpoints: endpoints.all().iter().map(endpoint_view).collect(),
             labels: written.map(|b| b.labels.clone()).unwrap_or_default(),
         }

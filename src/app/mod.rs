@@ -116,6 +116,7 @@ impl App {
             process,
         });
         let admin = admin::serve(&state, options.admin).await?;
+        upkeep::discover(&snapshot).await;
         upkeep::tend(&snapshot, None);
         manager.apply(prepared, &snapshot).await;
         state.note_bound(manager.bound());

@@ -197,6 +197,7 @@ impl Reloader {
         };
         let next = Arc::new(next);
         let change = Change::between(&earlier, &next).to_string();
+        upkeep::discover(&next).await;
         let prepared = self.manager.prepare(&next)?;
         state.current.publish(Arc::clone(&next));
         state.desk.adopt(&next);

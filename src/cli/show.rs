@@ -121,6 +121,7 @@ pub(super) fn backends(options: &ShowOptions) -> Result<ExitCode, Failure> {
             "BACKEND",
             "PROTOCOL",
             "POLICY",
+            "ENDPOINTS BY",
             "ENDPOINT",
             "STATE",
             "PRIORITY",
@@ -133,6 +134,7 @@ pub(super) fn backends(options: &ShowOptions) -> Result<ExitCode, Failure> {
                 text(&backend["name"]),
                 text(&backend["protocol"]),
                 text(&backend["policy"]),
+                source(&backend["discovery"]),
             ];
             let endpoints = backend["endpoints"]
                 .as_array()
@@ -151,8 +153,24 @@ pub(super) fn backends(options: &ShowOptions) -> Result<ExitCode, Failure> {
                 table.add_row([&common[..], &["none".to_owned()]].concat());
             }
         }
-        right(table, &[5, 6, 7, 8])
+        right(table, &[6, 7, 8, 9])
     })
+}
+
+/// Who says where its endpoints are, and what is wrong with that.
+fn source(discovery: &Value) -> String {
+    let Some(source) = discovery["source"].as_str() else {
+        return "configuration".to_owned();
+    };
+    match discovery["result"].as_str() {
+        Some("ok") => source.to_owned(),
+        None => format!("{source} (no answer yet)"),
+        Some(result) => {
+            let since = discovery["goodSecondsAgo"].as_u64();
+            let since = since.map_or_else(|| "never".to_owned(), |ago| format!("{ago} s ago"));
+            format!("{source} ({result}; last good {since})")
+        }
+    }
 }
 
 fn state(endpoint: &Value) -> String {

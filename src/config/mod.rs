@@ -26,7 +26,7 @@ mod watch;
 
 pub use document::Document;
 pub use expression::compile as compile_expression;
-pub use file::{Loaded, PLACES, VARIABLE, load, parse, search};
+pub use file::{Loaded, PLACES, VARIABLE, endpoints, load, parse, search};
 pub use problem::{Code, Problem, Severity};
 pub use schema::schema;
 pub use watch::{Seen, Watch};

@@ -128,6 +128,7 @@ codes! {
     DuplicateEndpoint "W0502" Warning "A backend has the same endpoint twice.";
     HealthCheck "W0503" Error "A health check asks not exactly one thing, or has a value that cannot be used.";
     Balancing "W0504" Error "Load balancing has a value that cannot be used, or one that its policy does not look at.";
+    Discovery "W0505" Error "What says where a backend's endpoints are has a value that cannot be used, or stands beside another such thing.";
 
     RolloutReference "W0601" Error "A rollout names a rule that does not exist or that another one moves, or a backend that the rule does not have.";
     RolloutSteps "W0602" Error "A rollout's steps do not make sense together.";

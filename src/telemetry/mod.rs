@@ -6,6 +6,7 @@ pub(crate) mod access_log;
 pub(crate) mod authorization;
 pub(crate) mod backend;
 pub(crate) mod connection;
+pub(crate) mod discovery;
 pub(crate) mod fault;
 pub(crate) mod histogram;
 pub(crate) mod http2;

@@ -102,6 +102,8 @@ metrics! {
     ROLLOUT_EXCESS = gauge("weir_rollout_excess_failures", "The candidate's failed requests beyond what stable's failures at the same time explain.");
     ROLLOUT_EXCLUDED = gauge("weir_rollout_excluded", "Outcomes of the run that the evidence leaves out, by reason.");
     ROLLOUT_DECISIONS = counter("weir_rollout_decisions_total", "Decisions, by kind.");
+    DISCOVERY_ANSWERS = counter("weir_discovery_answers_total", "Answers to the question where the endpoints of a backend are, by result.");
+    DISCOVERY_LAST_SUCCESS = gauge("weir_discovery_last_success_timestamp_seconds", "When the endpoints of a backend were last told, in Unix time; 0 for never.");
     CONFIG_GENERATION = gauge("weir_config_generation", "Number of the configuration that serves.");
     CONFIG_RELOADS = counter("weir_config_reloads_total", "Attempts to load a changed configuration, by result.");
     CONFIG_LAST_SUCCESSFUL = gauge("weir_config_last_reload_successful", "1 when the newest configuration serves, 0 when it was refused.");

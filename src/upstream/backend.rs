@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::balance::latency::Timing;
 use super::balance::{Ask, BalanceSettings, Balancer, Policy};
+use super::discovery::{Discovery, Source};
 use super::endpoint::{Endpoint, InFlight, State};
 use super::endpoints::{Endpoints, Listed, Member, Standing};
 use super::health::HealthSettings;
@@ -34,7 +35,9 @@ pub(crate) enum Protocol {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) name: Box<str>,
+    /// Empty where somebody else knows.
     pub(crate) endpoints: Vec<Listed>,
+    pub(crate) discovery: Option<Source>,
     pub(crate) protocol: Protocol,
     pub(crate) tls: Option<OriginSettings>,
     /// Its connections begin with a header that tells whose they are.
@@ -66,6 +69,7 @@ type Ejected = Vec<(Arc<Endpoint>, Instant)>;
 pub(crate) struct Backend {
     settings: Settings,
     tls: Option<Arc<Originator>>,
+    discovery: Option<Arc<Discovery>>,
     endpoints: ArcSwap<Endpoints>,
     /// One change of the endpoints at a time, so that none puts back what another has replaced.
     change: Mutex<Ejected>,
@@ -83,9 +87,13 @@ impl Backend {
     pub(crate) fn new(
         settings: Settings,
         tls: Option<Arc<Originator>>,
+        discovery: Option<Arc<Discovery>>,
         metrics: Arc<BackendMetrics>,
         earlier: Option<&Self>,
     ) -> Arc<Self> {
+        // Until somebody says where the endpoints are now, they are where they were.
+        let assumed = earlier.filter(|_| discovery.is_some());
+        let assumed = assumed.map(|earlier| earlier.endpoints().listed());
         // A kept connection must be one that would be made now.
         let earlier = earlier.filter(|e| {
             e.settings.protocol == settings.protocol
@@ -93,7 +101,8 @@ impl Backend {
                 && e.settings.proxy_protocol == settings.proxy_protocol
         });
         let known = earlier.map(|earlier| earlier.endpoints());
-        let members = settings.endpoints.iter().map(|listed| {
+        let listed = assumed.as_ref().unwrap_or(&settings.endpoints);
+        let members = listed.iter().map(|listed| {
             let known = known.as_ref().and_then(|known| known.at(listed.address));
             let endpoint =
                 known.map_or_else(|| new_endpoint(listed.address, &settings), Arc::clone);
@@ -104,6 +113,7 @@ impl Backend {
         let backend = Arc::new(Self {
             settings,
             tls,
+            discovery,
             endpoints: ArcSwap::default(),
             change: Mutex::default(),
             ejections: Arc::default(),
@@ -154,6 +164,37 @@ impl Backend {
             }
             Standing::Serves { priority } => tracing::info!(backend, priority, "backend is ready"),
         }
+    }
+
+    /// Puts other endpoints in the place of those that there are. The ones that stay keep everything; of
+    /// those that go, requests in flight may end.
+    pub(super) fn replace(&self, listed: &[Listed]) {
+        let mut ejected = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.endpoints();
+        if now.listed() == listed {
+            return;
+        }
+        let members = listed.iter().map(|listed| {
+            let known = now.at(listed.address).map(Arc::clone);
+            let endpoint = known.unwrap_or_else(|| new_endpoint(listed.address, &self.settings));
+            Member::new(endpoint, listed)
+        });
+        let next = Endpoints::new(members.collect(), &self.settings.balancing);
+        ejected.retain(|(one, _)| next.has(one));
+        let (added, removed) = (next.without(&now), now.without(&next));
+        removed.iter().for_each(|endpoint| endpoint.leave());
+        let addresses = |all: &[Arc<Endpoint>]| {
+            let addresses = all.iter().map(|one| one.address().to_string());
+            addresses.collect::<Vec<_>>().join(" ")
+        };
+        let (added, removed) = (addresses(&added), addresses(&removed));
+        tracing::info!(
+            backend = self.name(),
+            added,
+            removed,
+            "endpoints have changed"
+        );
+        self.publish(next);
     }
 
     /// Gives an endpoint nothing for a while, unless too many get nothing already.
@@ -227,9 +268,17 @@ impl Backend {
         true
     }
 
-    /// Another backend has its name and endpoints now: nobody looks after this one any more.
-    pub(crate) fn retire(&self) {
+    /// Another backend has its name and endpoints now, or none has: nobody looks after this one any
+    /// more.
+    pub(crate) fn retire(&self, successor: Option<&Self>) {
         self.retired.store(true, Ordering::Relaxed);
+        let next = successor.map(Self::endpoints).unwrap_or_default();
+        for endpoint in self.endpoints().without(&next) {
+            endpoint.leave();
+        }
+        if let Some(discovery) = &self.discovery {
+            discovery.look();
+        }
         self.changed.notify_one();
         self.ejections.notify_one();
     }
@@ -260,6 +309,11 @@ impl Backend {
     pub(crate) fn preface(&self, client: Option<&Addresses>) -> Vec<u8> {
         let version = self.settings.proxy_protocol;
         version.map_or_else(Vec::new, |version| encode(version, client))
+    }
+
+    /// Who says where its endpoints are; `None` where the configuration does.
+    pub(crate) fn discovery(&self) -> Option<&Arc<Discovery>> {
+        self.discovery.as_ref()
     }
 
     /// As they are now.

@@ -3,7 +3,7 @@
 //! Must not know how it is chosen or connected to.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -36,6 +36,7 @@ pub(crate) struct Endpoint {
     ready_since: AtomicU64,
     latency: CachePadded<Latency>,
     record: Record,
+    gone: AtomicBool,
     /// Why its last check failed.
     trouble: Mutex<Option<Box<str>>>,
 }
@@ -51,6 +52,7 @@ impl Endpoint {
             ready_since: AtomicU64::new(clock()),
             latency: CachePadded::default(),
             record: Record::default(),
+            gone: AtomicBool::new(false),
             trouble: Mutex::default(),
         })
     }
@@ -104,6 +106,15 @@ impl Endpoint {
     /// How long its answers take; only learnt where the policy asks for it.
     pub(crate) fn latency(&self) -> &Latency {
         &self.latency
+    }
+
+    /// Its backend has it no more: what is in flight may end, and no connection is kept.
+    pub(super) fn leave(&self) {
+        self.gone.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
     }
 
     /// How requests went there.

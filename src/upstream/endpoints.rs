@@ -3,7 +3,7 @@
 //! One value behind one pointer, made anew whenever a member or its state changes, so that nobody sees
 //! half of a change. Must not know how states are found out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -113,6 +113,16 @@ impl Endpoints {
         self.standing
     }
 
+    /// What was said of them.
+    pub(crate) fn listed(&self) -> Vec<Listed> {
+        let listed = self.all.iter().map(|member| Listed {
+            address: member.endpoint.address(),
+            weight: member.weight,
+            priority: member.priority,
+        });
+        listed.collect()
+    }
+
     /// The one at an address.
     pub(crate) fn at(&self, address: SocketAddr) -> Option<&Arc<Endpoint>> {
         let mut members = self.all.iter().map(|member| &member.endpoint);
@@ -143,6 +153,16 @@ impl Endpoints {
         self.all
             .iter()
             .any(|one| one.endpoint.id() == endpoint.id())
+    }
+
+    /// Those that `others` has not.
+    pub(super) fn without(&self, others: &Self) -> Vec<Arc<Endpoint>> {
+        let known: HashSet<_> = others.all.iter().map(|it| it.endpoint.id()).collect();
+        let members = self.all.iter().map(|member| &member.endpoint);
+        members
+            .filter(|it| !known.contains(&it.id()))
+            .cloned()
+            .collect()
     }
 
     /// How many are in a state.

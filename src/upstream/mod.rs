@@ -8,6 +8,7 @@ mod begin;
 mod bound;
 pub(crate) mod budget;
 pub(crate) mod connect;
+pub(crate) mod discovery;
 pub(crate) mod endpoint;
 pub(crate) mod endpoints;
 mod flood;

@@ -155,7 +155,7 @@ impl Lease {
         let mut idle = self.pool.http1.borrow_mut();
         let aged = !settings.max_age.is_zero()
             && now.saturating_duration_since(self.born) > settings.max_age;
-        if !sender.is_closed() && !aged && idle.len() < settings.max_idle {
+        if !sender.is_closed() && !aged && !self.pool.is_gone() && idle.len() < settings.max_idle {
             idle.push(IdleHttp1 {
                 sender,
                 bound,
@@ -282,7 +282,10 @@ impl Pools {
             pools.inspect(|pools| pools.sweep(now)).is_some()
         });
         self.by_endpoint.borrow_mut().retain(|_, pool| {
-            if pool.endpoint.strong_count() == 0 {
+            if pool.is_gone() {
+                // What is in flight there still holds the pool.
+                pool.http1.borrow_mut().clear();
+                pool.http2.borrow_mut().clear();
                 return false;
             }
             pool.http1.borrow_mut().retain(|idle| {
@@ -312,6 +315,12 @@ impl Pools {
 }
 
 impl Pool {
+    /// The endpoint is none of the backend's any more.
+    fn is_gone(&self) -> bool {
+        let endpoint = self.endpoint.upgrade();
+        endpoint.is_none_or(|endpoint| endpoint.is_gone())
+    }
+
     fn is_late(&self, now: Instant, born: Instant, since: Instant) -> bool {
         let over = |limit: Duration, start| {
             !limit.is_zero() && now.saturating_duration_since(start) > limit

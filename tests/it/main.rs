@@ -15,6 +15,7 @@ mod balancing;
 mod clients;
 mod command_line;
 mod cors;
+mod discovery;
 mod drain;
 mod fault_injection;
 mod faults;

@@ -118,7 +118,14 @@ fn identity(name: &str) -> Identity {
 fn world(document: Document) -> Result<World, Failure> {
     let written = |backend: &Backend| {
         let addresses = backend.endpoints.iter().map(|e| e.address.to_string());
-        (backend.name.as_str().to_owned(), addresses.collect())
+        let by_name = backend.dns.iter().map(|dns| match dns.port {
+            Some(port) => format!("what DNS says of {}:{port}", dns.name),
+            None => format!("what DNS says of {}", dns.name),
+        });
+        let in_file = backend.endpoints_file.iter();
+        let in_file = in_file.map(|file| format!("what {} lists", file.display()));
+        let all = addresses.chain(by_name).chain(in_file);
+        (backend.name.as_str().to_owned(), all.collect())
     };
     Ok(World {
         endpoints: document.backends.iter().map(written).collect(),

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::place::{At, Report};
-use super::{Names, at_least_one, balancing};
+use super::{Names, at_least_one, balancing, discovery};
 use crate::config::document::{Backend, HealthCheck, OutlierDetection};
 use crate::config::problem::Code;
 
@@ -18,7 +18,8 @@ pub(super) fn check(backend: &Backend, at: At<'_>, names: &Names<'_>, report: &m
                 .help("remove it, or name it in a rule"),
         );
     }
-    if used && backend.endpoints.is_empty() && !at.lost_key("endpoints") {
+    let lost = ["endpoints", "dns", "endpointsFile"].map(|key| at.lost_key(key));
+    if used && !discovery::is_said(backend) && !lost.contains(&true) {
         let message = format!("the backend `{name}` has no endpoint; its share answers 503");
         let help = "add `endpoints: [{ address: 10.0.0.11:8080 }]`";
         report.add(
@@ -27,6 +28,7 @@ pub(super) fn check(backend: &Backend, at: At<'_>, names: &Names<'_>, report: &m
                 .help(help),
         );
     }
+    discovery::check(backend, at, report);
     let (list, mut known) = (at.key("endpoints"), HashSet::new());
     for (index, endpoint) in backend.endpoints.iter().enumerate() {
         if !known.insert(&endpoint.address) {

@@ -6,6 +6,7 @@
 mod authorization;
 mod backends;
 mod balancing;
+mod discovery;
 mod filters;
 mod listeners;
 mod matches;

@@ -53,6 +53,19 @@ pub(super) fn document(root: &mut Node, source: &Arc<Source>) -> (Document, Vec<
     (document, decoder.problems)
 }
 
+/// A file that is no configuration, with what was found to be wrong.
+pub(super) fn one<T: DeserializeOwned>(
+    root: &mut Node,
+    source: &Arc<Source>,
+) -> (Option<T>, Vec<Problem>) {
+    let mut decoder = Decoder {
+        source,
+        problems: Vec::new(),
+    };
+    let value = decoder.one(root, "");
+    (value, decoder.problems)
+}
+
 struct Decoder<'a> {
     source: &'a Arc<Source>,
     problems: Vec<Problem>,

@@ -3,11 +3,13 @@
 //! Owns these objects of the file and their defaults. Must not know how they are read or compiled.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::balancing::LoadBalancing;
+use super::discovery::Dns;
 use super::health::{HealthCheck, OutlierDetection};
 use super::tls::BackendTls;
 use crate::config::values::{Duration, EndpointAddress, Name, Weight};
@@ -21,6 +23,13 @@ pub struct Backend {
     /// Its addresses. Empty: the backend is known and has no endpoint, which answers 503.
     #[serde(default)]
     pub endpoints: Vec<Endpoint>,
+    /// In place of `endpoints`: a name that DNS has the addresses of.
+    #[serde(default)]
+    pub dns: Option<Dns>,
+    /// In place of `endpoints`: a YAML or JSON file with `endpoints: [{ address: 10.0.0.11:8080 }]`, which is
+    /// watched. Write it elsewhere and rename it, or swap a link to its folder.
+    #[serde(default)]
+    pub endpoints_file: Option<PathBuf>,
     /// The HTTP version spoken to the endpoints.
     #[serde(default)]
     pub protocol: BackendProtocol,

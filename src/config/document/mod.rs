@@ -8,6 +8,7 @@ mod authorization;
 mod backend;
 mod balancing;
 mod cors;
+mod discovery;
 mod fault;
 mod filter;
 mod health;
@@ -30,6 +31,7 @@ pub use self::backend::{
 };
 pub use self::balancing::{HashKey, LoadBalancing, LoadBalancingPolicy, SlowStart};
 pub use self::cors::Cors;
+pub use self::discovery::{Dns, DnsRecords, EndpointsFile, OnEmpty};
 pub use self::fault::{FaultAbort, FaultDelay, FaultInjection, Fraction};
 pub use self::filter::{
     DirectResponse, Field, Filter, FilterType, HeaderModifier, PathModifier, PathModifierType,

@@ -17,6 +17,10 @@ use super::document::Document;
 use super::problem::{Code, Problem, Severity, Source, Span};
 use super::yaml::{self, Environment, Kind};
 
+mod endpoints;
+
+pub use endpoints::endpoints;
+
 /// The environment variable that names the configuration.
 pub const VARIABLE: &str = "WEIR_CONFIG";
 

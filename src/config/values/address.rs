@@ -186,6 +186,16 @@ pub enum EndpointAddress {
     },
 }
 
+impl EndpointAddress {
+    /// `None` for a name.
+    pub const fn socket(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Socket(address) => Some(*address),
+            Self::Name { .. } => None,
+        }
+    }
+}
+
 impl FromStr for EndpointAddress {
     type Err = ValueError;
 

@@ -12,8 +12,10 @@ use crate::config::document as written;
 use crate::config::values::EndpointAddress;
 use crate::proxy_protocol::Version;
 use crate::telemetry::backend::BackendMetrics;
+use crate::telemetry::discovery::DiscoveryMetrics;
 use crate::upstream::backend::{Backend, PoolSettings, Protocol, Settings};
 use crate::upstream::balance::{BalanceSettings, HashKey, Policy, SlowStart};
+use crate::upstream::discovery::{Discovery, DnsSettings, Records, Source};
 use crate::upstream::endpoints::Listed;
 use crate::upstream::health::{HealthSettings, Probe};
 use crate::upstream::outlier::{OutlierSettings, SuccessRateSettings};
@@ -43,6 +45,7 @@ impl Compiler<'_> {
         let tls = tls::origin_settings(written, &listed, protocol);
         let settings = Settings {
             name: written.name.as_str().into(),
+            discovery: source(written),
             endpoints: listed.into_iter().map(|(listed, _)| listed).collect(),
             protocol,
             tls: tls.clone(),
@@ -81,13 +84,48 @@ impl Compiler<'_> {
         } else {
             None
         };
-        Ok(Backend::new(
-            settings,
-            tls,
-            metrics,
-            earlier.map(|earlier| &**earlier),
-        ))
+        let earlier = earlier.map(|earlier| &**earlier);
+        let discovery = settings.discovery.as_ref().map(|source| {
+            let before = earlier.and_then(Backend::discovery);
+            let metrics = before.map_or_else(
+                || DiscoveryMetrics::new(self.registry, &settings.name),
+                |before| Arc::clone(before.metrics()),
+            );
+            Discovery::new(source.clone(), metrics, before.map(|before| &**before))
+        });
+        Ok(Backend::new(settings, tls, discovery, metrics, earlier))
     }
+}
+
+/// Who says where the endpoints are. The check has seen that ports are there and resolvers are addresses.
+fn source(written: &written::Backend) -> Option<Source> {
+    if let Some(path) = &written.endpoints_file {
+        return Some(Source::File(path.clone()));
+    }
+    let dns = written.dns.as_ref()?;
+    let of = |ipv4, ipv6| Records::Addresses {
+        port: dns.port.unwrap_or_default(),
+        ipv4,
+        ipv6,
+    };
+    Some(Source::Dns(DnsSettings {
+        name: dns.name.to_string().into(),
+        records: match dns.records {
+            written::DnsRecords::Addresses => of(true, true),
+            written::DnsRecords::Ipv4 => of(true, false),
+            written::DnsRecords::Ipv6 => of(false, true),
+            written::DnsRecords::Srv => Records::Services { port: dns.port },
+        },
+        remove_on_empty: dns.on_empty == written::OnEmpty::Remove,
+        min_ttl: dns.min_ttl.get(),
+        max_ttl: dns.max_ttl.get(),
+        timeout: dns.timeout.get(),
+        resolvers: dns
+            .resolvers
+            .iter()
+            .filter_map(EndpointAddress::socket)
+            .collect(),
+    }))
 }
 
 fn balancing(written: &written::LoadBalancing) -> BalanceSettings {

@@ -106,7 +106,7 @@ pub(super) fn origin_settings(
         backend: backend.name.as_str().into(),
         authorities: tls.ca.clone(),
         revocations: tls.crls.clone(),
-        server_name: tls.server_name.clone(),
+        server_name: tls.server_name.clone().or_else(|| dns_name(backend)),
         names: names.collect(),
         identities: tls.subject_alt_names.clone(),
         certificate: tls.client_certificate.as_ref().map(files),
@@ -117,6 +117,17 @@ pub(super) fn origin_settings(
             Protocol::Auto => vec![b"h2", b"http/1.1"],
         },
     })
+}
+
+/// What was asked for; of a service (`_https._tcp.shop.example`), the domain that offers it, as whoever
+/// answers for the name may name any host (RFC 9525, 6.1).
+fn dns_name(backend: &written::Backend) -> Option<ServerName> {
+    let name = backend.dns.as_ref()?.name.to_string();
+    let domain: Vec<_> = name
+        .split('.')
+        .skip_while(|it| it.starts_with('_'))
+        .collect();
+    Some(ServerName::Dns(domain.join(".")))
 }
 
 fn files(pair: &written::KeyPair) -> PairFiles {

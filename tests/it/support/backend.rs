@@ -72,7 +72,40 @@ pub(crate) fn scripted(
 
 /// Runs a script for each connection, which does its own reading and counting.
 pub(crate) fn raw(script: impl Fn(TcpStream, &AtomicU64) + Send + Sync + 'static) -> Backend {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    on(TcpListener::bind("127.0.0.1:0").unwrap(), script)
+}
+
+/// Runs a script for each request at one port of several loopback addresses, with the number of the address.
+pub(crate) fn neighbours<const N: usize>(
+    script: impl Fn(usize, &Seen, &mut TcpStream) -> bool + Send + Sync + 'static,
+) -> [Backend; N] {
+    let script = Arc::new(script);
+    // Another address may have the port of the first one taken.
+    let listeners = super::eventually("a port that all have free", || {
+        let first = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = first.local_addr().unwrap().port();
+        let at = |number: usize| {
+            TcpListener::bind(SocketAddr::from(([127, 0, 0, 2 + number as u8], port))).ok()
+        };
+        (0..N).map(at).collect::<Option<Vec<_>>>()
+    });
+    let served = listeners.into_iter().enumerate().map(|(number, listener)| {
+        let script = Arc::clone(&script);
+        let own = move |seen: &Seen, stream: &mut TcpStream| script(number, seen, stream);
+        on(listener, move |stream, counter| {
+            serve(stream, counter, &own)
+        })
+    });
+    served
+        .collect::<Vec<_>>()
+        .try_into()
+        .unwrap_or_else(|_| unreachable!("N of them"))
+}
+
+fn on(
+    listener: TcpListener,
+    script: impl Fn(TcpStream, &AtomicU64) + Send + Sync + 'static,
+) -> Backend {
     let address = listener.local_addr().unwrap();
     let requests = Arc::new(AtomicU64::new(0));
     let panicked = Arc::new(AtomicBool::new(false));

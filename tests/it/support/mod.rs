@@ -2,6 +2,7 @@
 
 pub(crate) mod backend;
 pub(crate) mod client;
+pub(crate) mod dns;
 pub(crate) mod haproxy;
 pub(crate) mod http2;
 pub(crate) mod pki;
