@@ -113,6 +113,7 @@ codes! {
     Fault "W0333" Error "A fault injection does nothing, or several things that exclude one another.";
     MirrorReference "W0334" Warning "A mirror names a backend that does not exist or is outside of the file; nothing is copied.";
     Mirror "W0335" Error "A mirror has a value out of its range.";
+    Rate "W0336" Error "A rate has a value out of its range, or a key with not exactly one source.";
 
     NoListeners "W0401" Error "There is no listener.";
     ListenerConflict "W0402" Error "Two listeners have the same address and the same hostname.";

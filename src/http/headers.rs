@@ -298,14 +298,14 @@ pub(crate) fn is_last_hop(headers: &mut HeaderMap) -> bool {
 pub(crate) fn add_fields(headers: &mut HeaderMap, fields: HeaderMap) {
     let mut last = None;
     for (name, value) in fields {
+        let first = name.is_some();
         last = name.or(last);
         let Some(name) = &last else { continue };
-        if *name == VARY {
-            // An answer with as many fields as there can be goes without it.
-            headers.try_append(name, value).unwrap_or_default();
-        } else {
-            headers.try_insert(name, value).unwrap_or_default();
+        if first && *name != VARY {
+            headers.remove(name);
         }
+        // An answer with as many fields as there can be goes without it.
+        headers.try_append(name, value).unwrap_or_default();
     }
 }
 

@@ -2,8 +2,11 @@
 //!
 //! Owns the table from condition to status and reason. Must not know how an answer is written.
 
+use std::time::Duration;
+
 use http::StatusCode;
 
+use super::limits::seconds;
 use crate::http::authority::Reject;
 use crate::http::body::RequestTrouble;
 use crate::http::framing::Ambiguous;
@@ -59,6 +62,12 @@ pub(crate) enum ProxyError {
     Misdirected,
     #[error("the listener has its limit of requests")]
     Overloaded,
+    #[error("the process has its limit of requests")]
+    ProcessFull,
+    #[error("the rule or its route has its limit of requests in flight")]
+    RuleFull { status: StatusCode },
+    #[error("too many requests; there is room again in {} s", seconds(*.wait))]
+    RateLimited { wait: Duration },
     #[error("a header block is too large")]
     Fields,
     #[error("this failure was made on purpose")]
@@ -136,10 +145,23 @@ impl ProxyError {
             Self::Upgrade | Self::NoTunnel => (StatusCode::BAD_GATEWAY, Reason::UpgradeFailed),
             Self::AttemptTimeout => (StatusCode::GATEWAY_TIMEOUT, Reason::AttemptTimeout),
             Self::RequestTimeout => (StatusCode::GATEWAY_TIMEOUT, Reason::RequestTimeout),
-            Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, Reason::Overloaded),
+            Self::Overloaded | Self::ProcessFull => {
+                (StatusCode::SERVICE_UNAVAILABLE, Reason::Overloaded)
+            }
+            Self::RuleFull { status } => (*status, Reason::ConcurrencyLimited),
+            Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, Reason::RateLimited),
             Self::Fault { status, .. } => (*status, Reason::FaultAbort),
             // Nobody gets the status.
             Self::FaultReset => (StatusCode::INTERNAL_SERVER_ERROR, Reason::FaultAbort),
+        }
+    }
+
+    /// In how many seconds another try may help.
+    pub(crate) fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::RateLimited { wait } => Some(seconds(*wait)),
+            Self::RuleFull { .. } => Some(1),
+            other => (other.verdict().0 == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
         }
     }
 
@@ -149,6 +171,8 @@ impl ProxyError {
             Self::Fault {
                 grpc: Some(grpc), ..
             } => *grpc,
+            // RESOURCE_EXHAUSTED: to UNAVAILABLE, which 429 is otherwise, clients answer with another try.
+            Self::RateLimited { .. } => 8,
             other => grpc::status(other.verdict().0),
         }
     }

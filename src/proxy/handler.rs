@@ -21,7 +21,7 @@ use super::error::ProxyError;
 use super::outcome::Outcome;
 use super::respond;
 use super::retry::{Call, Head, Served};
-use super::{fault, mirror};
+use super::{fault, limits, mirror};
 use crate::config::values::Identity;
 use crate::http::authority::{self, Target};
 use crate::http::body::{RequestBody, ResponseBody};
@@ -143,7 +143,12 @@ async fn forward(
     directed(&connection, listener)?; //                                                         421
     outcome.listener = Some((listener.id, Arc::clone(&listener.name)));
     outcome.metrics = Some(Arc::clone(&listener.unmatched));
-    outcome.permit = listener.permit().map_err(|_| ProxyError::Overloaded)?; //                  503
+    if let Some(bound) = &port.overload {
+        outcome.hold(bound.enter().ok_or(ProxyError::ProcessFull)?); //                          503
+    }
+    if let Some(bound) = &listener.in_flight {
+        outcome.hold(bound.enter().ok_or(ProxyError::Overloaded)?); //                           503
+    }
     let client = admit(&connection, listener, &mut parts, outcome, &target)?; //           413, 508
     if parts.method == Method::OPTIONS && headers::is_last_hop(&mut parts.headers) {
         return Ok(respond::text(StatusCode::OK, Bytes::new()));
@@ -157,6 +162,10 @@ async fn forward(
     };
     if let Some(answered) = share(&rule, &parts, outcome) {
         return Ok(answered);
+    }
+    if rule.limits.is_some() || rule.route_limits.is_some() {
+        let asking = asking(&connection, &parts, client);
+        limits::admit(&rule, &asking, outcome)?; //                                         429, 503
     }
     let deadlines = deadlines(&rule, &parts, outcome);
     let seen = view(&target, &parts, connection.identity());
@@ -378,6 +387,19 @@ pub(crate) fn view<'a>(
     }
 }
 
+fn asking<'a>(
+    connection: &Connection,
+    parts: &'a request::Parts,
+    client: std::net::IpAddr,
+) -> Asking<'a> {
+    Asking {
+        headers: &parts.headers,
+        query: parts.uri.query(),
+        client,
+        worker: connection.worker.index,
+    }
+}
+
 fn choose<'a>(
     rule: &'a Rule,
     connection: &Connection,
@@ -385,12 +407,7 @@ fn choose<'a>(
     client: std::net::IpAddr,
     outcome: &mut Outcome,
 ) -> Result<Choice<'a>, ProxyError> {
-    let asking = Asking {
-        headers: &parts.headers,
-        query: parts.uri.query(),
-        client,
-        worker: connection.worker.index,
-    };
+    let asking = asking(connection, parts, client);
     let mut choice = rule
         .choose(&asking, &mut *connection.worker.rng.borrow_mut())
         .map_err(|why| {

@@ -9,6 +9,7 @@ mod deadline;
 pub(crate) mod error;
 mod fault;
 pub(crate) mod handler;
+mod limits;
 mod mirror;
 pub(crate) mod outcome;
 pub(crate) mod respond;

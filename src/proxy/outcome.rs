@@ -12,7 +12,6 @@ use http::header::{REFERER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, request};
 
 use hyper::upgrade::OnUpgrade;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::context::{Began, Connection};
 use crate::config::values::Identity;
@@ -21,6 +20,7 @@ use crate::http::grpc;
 use crate::http::serve::{Close, RequestGuard};
 use crate::http::trace::Traceparent;
 use crate::snapshot::AccessLogHandle;
+use crate::snapshot::limits::Held;
 use crate::snapshot::rule::Why;
 use crate::snapshot::trial::{Assigned, First};
 use crate::telemetry::access_log::Record;
@@ -63,8 +63,8 @@ pub(crate) struct Outcome {
     pub(crate) upgrade: Option<OnUpgrade>,
     /// Fields of the answer that the rule has settled before there was one.
     pub(crate) fields: Option<Box<HeaderMap>>,
-    /// One of the listener's requests in flight.
-    pub(crate) permit: Option<OwnedSemaphorePermit>,
+    /// Its places among the requests in flight: of the process, the listener, the route and the rule.
+    held: [Option<Held>; 4],
     tunnelled: Option<u64>,
     http2: bool,
     generation: u64,
@@ -131,7 +131,7 @@ impl Outcome {
             is_grpc: false,
             called_for: false,
             upgrade: None,
-            permit: None,
+            held: [const { None }; 4],
             fields: None,
             tunnelled: None,
             http2: parts.version == Version::HTTP_2,
@@ -139,6 +139,13 @@ impl Outcome {
             log,
             recorded: false,
         })
+    }
+
+    /// Keeps a place until the request has ended.
+    pub(crate) fn hold(&mut self, held: Held) {
+        if let Some(free) = self.held.iter_mut().find(|held| held.is_none()) {
+            *free = Some(held);
+        }
     }
 
     /// Notes what the canonical form says, for the access log.

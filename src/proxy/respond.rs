@@ -25,8 +25,8 @@ pub(crate) fn error(error: &ProxyError, is_grpc: bool) -> Response<ResponseBody>
     };
     let headers = response.headers_mut();
     headers.insert(PROXY_STATUS, proxy_status(reason));
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    if let Some(seconds) = error.retry_after() {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     if error.closes() {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -29,6 +29,9 @@ impl Change {
         if old.access_log != new.access_log {
             change.changed.push("accessLog".to_owned());
         }
+        if old.overload != new.overload {
+            change.changed.push("overload".to_owned());
+        }
         if old.drain != new.drain {
             change.changed.push("drain".to_owned());
         }

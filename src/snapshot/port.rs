@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
 use super::authorization::Authorization;
+use super::limits::Bound;
 use super::rule::Rule;
 use crate::http::serve::ServeOptions;
 use crate::route::{HostMap, Table};
@@ -46,6 +46,8 @@ pub(crate) struct ProxyProtocol {
 #[derive(Debug)]
 pub(crate) struct Port {
     pub(crate) door: Arc<Door>,
+    /// On the requests of all ports together.
+    pub(crate) overload: Option<Bound>,
     /// Of the snapshot that this belongs to.
     pub(crate) generation: u64,
     pub(crate) listeners: Vec<Arc<Listener>>,
@@ -74,40 +76,10 @@ pub(crate) struct Listener {
     pub(crate) body_bytes: u64,
     /// Zero for no bound.
     pub(crate) body_idle: Duration,
-    /// The bound on requests in flight, shared with the snapshots before and after.
-    pub(crate) in_flight: Option<InFlightLimit>,
+    pub(crate) in_flight: Option<Bound>,
     pub(crate) table: Table<Arc<Rule>>,
     /// For requests that match no rule.
     pub(crate) unmatched: Arc<RouteMetrics>,
-}
-
-/// A bound on requests in flight, over all workers.
-#[derive(Debug, Clone)]
-pub(crate) struct InFlightLimit {
-    pub(crate) limit: u32,
-    pub(crate) semaphore: Arc<Semaphore>,
-}
-
-impl InFlightLimit {
-    pub(crate) fn new(limit: u32) -> Self {
-        Self {
-            limit,
-            semaphore: Arc::new(Semaphore::new(limit as usize)),
-        }
-    }
-}
-
-impl Listener {
-    /// Counts a request in, where there is a bound.
-    ///
-    /// # Errors
-    /// When the bound is reached.
-    pub(crate) fn permit(&self) -> Result<Option<OwnedSemaphorePermit>, TryAcquireError> {
-        let Some(bound) = &self.in_flight else {
-            return Ok(None);
-        };
-        Arc::clone(&bound.semaphore).try_acquire_owned().map(Some)
-    }
 }
 
 impl Port {

@@ -9,6 +9,7 @@ use crossbeam_utils::CachePadded;
 use http::{HeaderMap, HeaderName};
 
 use super::filters::Filters;
+use super::limits::Limits;
 use super::trial::{Assigned, Key, Trial};
 use crate::http::headers::cookie;
 use crate::rollout::{Arm as Side, Excluded, Share};
@@ -23,6 +24,9 @@ pub(crate) struct Rule {
     pub(crate) route: Box<str>,
     pub(crate) name: Box<str>,
     pub(crate) filters: Filters,
+    /// Those that it shares with the other rules of its route.
+    pub(crate) route_limits: Option<Arc<Limits>>,
+    pub(crate) limits: Option<Arc<Limits>>,
     pub(crate) timeouts: Timeouts,
     /// `None`: a request is sent once.
     pub(crate) retry: Option<Retry>,
@@ -365,6 +369,14 @@ impl Rule {
             share.rest()
         };
         both * own.fraction()
+    }
+
+    /// What else is done with its requests, in words.
+    pub(crate) fn policies(&self) -> Vec<String> {
+        let limits = [&self.route_limits, &self.limits].into_iter().flatten();
+        let mut policies: Vec<_> = limits.flat_map(|limits| limits.policies()).collect();
+        policies.extend(self.filters.policies());
+        policies
     }
 
     fn draw(&self, worker: usize, rng: &mut impl rand::Rng) -> Option<usize> {

@@ -10,6 +10,7 @@ pub(crate) mod discovery;
 pub(crate) mod fault;
 pub(crate) mod histogram;
 pub(crate) mod http2;
+pub(crate) mod limits;
 pub(crate) mod logging;
 pub(crate) mod mirror;
 pub(crate) mod names;

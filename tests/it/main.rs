@@ -33,6 +33,7 @@ mod modifiers;
 mod outlier;
 mod protocol;
 mod proxy_protocol;
+mod rates;
 mod raw;
 mod redirect;
 mod reload;

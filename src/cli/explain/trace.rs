@@ -101,7 +101,7 @@ fn follow(
         .collect();
     let (rule, matched) = find(listener, &view)?;
     explanation.rule = Some(named(&rule));
-    explanation.policies = rule.filters.policies();
+    explanation.policies = rule.policies();
     if rule.filters.cors.is_some() && cors::is_preflight(view.method, view.headers) {
         explanation.outcome = Some(own_answer());
         return Ok(());

@@ -8,6 +8,7 @@ mod backends;
 mod balancing;
 mod discovery;
 mod filters;
+mod limits;
 mod listeners;
 mod matches;
 mod place;
@@ -87,7 +88,14 @@ fn versions(parts: &[Part], report: &mut Report) {
 
 /// What is no list cannot be joined, so they stand in one file.
 fn single_objects(parts: &[Part], report: &mut Report) {
-    for key in ["admin", "accessLog", "drain", "authorization", "state"] {
+    for key in [
+        "admin",
+        "accessLog",
+        "drain",
+        "overload",
+        "state",
+        "authorization",
+    ] {
         let mut first: Option<(&Arc<Source>, Span)> = None;
         for part in parts {
             let root = At::root(part);
@@ -109,6 +117,9 @@ fn single_objects(parts: &[Part], report: &mut Report) {
     }
     for part in parts {
         let root = At::root(part);
+        if let Some(overload) = &part.document.overload {
+            at_least_one(root.key("overload"), "requests", overload.requests, report);
+        }
         if let Some(log) = part
             .document
             .access_log

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::place::{At, Report};
-use super::{Names, Part, check_listener_name, check_reference, filters, matches, retry};
+use super::{Names, Part, check_listener_name, check_reference, filters, limits, matches, retry};
 use crate::config::document::{
     BackendRef, FilterType, Match, PathMatchType, Route, Rule, RuleTimeouts, Split,
 };
@@ -42,6 +42,7 @@ fn check_route(route: &Route, at: At<'_>, parts: &[Part], names: &Names<'_>, rep
         check_listener_name(name, list.item(index), names, report);
     }
     check_hosts(route, at, parts, names, report);
+    limits::check(&route.limits, at.key("limits"), report);
     if route.rules.is_empty() && !at.lost_key("rules") {
         let message = format!(
             "the route `{}` has no rule; it takes no request",
@@ -171,6 +172,7 @@ fn check_rule(rule: &Rule, at: At<'_>, names: &Names<'_>, report: &mut Report) {
         report.add(split.key("key").problem(Code::IdleKey, message));
     }
     check_timeouts(&rule.timeouts, at.key("timeouts"), report);
+    limits::check(&rule.limits, at.key("limits"), report);
     if let Some(retry) = &rule.retry {
         retry::check(retry, rule, at.key("retry"), report);
     }
@@ -258,7 +260,7 @@ fn check_split(split: &Split, at: At<'_>, report: &mut Report) {
 }
 
 /// A cookie's name is a token (RFC 6265, 4.1.1), as a method is.
-fn check_cookie_name(name: &str, at: At<'_>, report: &mut Report) {
+pub(super) fn check_cookie_name(name: &str, at: At<'_>, report: &mut Report) {
     if http::Method::from_bytes(name.as_bytes()).is_err() {
         let message = format!("`{}` is not a cookie's name", name.escape_debug());
         let help = "use letters, digits, `-`, `_` and `.`, for example `user`";

@@ -12,6 +12,7 @@ mod discovery;
 mod fault;
 mod filter;
 mod health;
+mod limits;
 mod listener;
 mod mirror;
 mod retry;
@@ -39,6 +40,9 @@ pub use self::filter::{
 };
 pub use self::health::{
     GrpcProbe, HealthCheck, HttpProbe, OutlierDetection, SuccessRate, TcpProbe,
+};
+pub use self::limits::{
+    LimitStatus, Overload, RateLimit, RateLimitFields, RateLimitKey, RuleLimits,
 };
 pub use self::listener::{
     Listener, ListenerLimits, ListenerProtocol, ListenerProxyProtocol, ListenerTimeouts,
@@ -77,6 +81,8 @@ pub struct Document {
     pub drain: Option<Drain>,
     /// What is kept over a restart.
     pub state: Option<State>,
+    /// How the whole process is protected from more than it can do.
+    pub overload: Option<Overload>,
     /// Who may do what.
     pub authorization: Option<Authorization>,
     /// Where connections are accepted.

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::filter::Filter;
+use super::limits::RuleLimits;
 use super::retry::Retry;
 use super::root_path;
 use super::split::{BackendRef, RuleTimeouts, Split};
@@ -23,6 +24,9 @@ pub struct Route {
     /// Hosts: exact, or `*.example.com`. Absent or empty: any.
     #[serde(default)]
     pub hostnames: Vec<HostPattern>,
+    /// Bounds on the requests of all its rules together.
+    #[serde(default)]
+    pub limits: RuleLimits,
     /// What happens to its requests.
     pub rules: Vec<Rule>,
 }
@@ -43,6 +47,8 @@ pub struct Rule {
     pub split: Split,
     /// Bounds on the exchange.
     pub timeouts: RuleTimeouts,
+    /// Bounds on its requests.
+    pub limits: RuleLimits,
     /// Sending a request again when an attempt fails. Absent: only what a stale connection has lost.
     pub retry: Option<Retry>,
 }

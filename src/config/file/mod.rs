@@ -351,6 +351,7 @@ fn merge(documents: impl Iterator<Item = Document>) -> Document {
             admin: all.admin.or(one.admin),
             access_log: all.access_log.or(one.access_log),
             drain: all.drain.or(one.drain),
+            overload: all.overload.or(one.overload),
             authorization: all.authorization.or(one.authorization),
             state: all.state.or(one.state),
             ..all

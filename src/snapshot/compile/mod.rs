@@ -4,6 +4,7 @@
 //! Owns defaults that depend on several fields, and which parts of the snapshot before live on.
 
 mod backend;
+mod limits;
 mod policies;
 mod rollout;
 mod tls;
@@ -20,7 +21,8 @@ use self::values::{
     balanced_by, compile_authorization, compile_filters, compile_match, key_source,
 };
 use super::authorization::{Authorization, AuthorizationRule};
-use super::port::{Door, InFlightLimit, Listener, Port, ProxyProtocol};
+use super::limits::{Bound, Limits as RuleLimits};
+use super::port::{Door, Listener, Port, ProxyProtocol};
 use super::rule::{Arm, Force, OnTrial, OnUnavailable, Retry, Rule, Sticky, Timeouts};
 use super::{AccessLogHandle, AdminSettings, DrainSettings, Snapshot};
 use crate::config::document as written;
@@ -198,6 +200,7 @@ impl Compiler<'_> {
                 .or_default()
                 .push((id, listener));
         }
+        let overload = self.overload(document);
         let tells_destination = document
             .backends
             .iter()
@@ -232,6 +235,7 @@ impl Compiler<'_> {
                     tells_destination,
                     metrics,
                 }),
+                overload: overload.clone(),
                 generation,
                 listeners,
                 by_host,
@@ -320,10 +324,7 @@ impl Compiler<'_> {
             header_count: usize::from(written.limits.header_count),
             body_bytes: written.limits.body_bytes.map_or(u64::MAX, |bytes| bytes.0),
             body_idle: written.timeouts.body.get(),
-            in_flight: written
-                .limits
-                .requests
-                .map(|limit| self.in_flight_limit(written, limit)),
+            in_flight: self.in_flight(written),
             table: table.build(),
             unmatched: RouteMetrics::new(self.registry, NONE, NONE, NONE, None),
         })
@@ -366,19 +367,28 @@ impl Compiler<'_> {
         })
     }
 
-    fn in_flight_limit(&self, written: &written::Listener, limit: u32) -> InFlightLimit {
+    /// Counts on with what the listener of this name counts.
+    fn in_flight(&self, written: &written::Listener) -> Option<Bound> {
+        let limit = written.limits.requests?;
         let earlier = self
             .earlier
             .and_then(|earlier| earlier.port(written.address.get()));
-        let same = earlier
-            .and_then(|port| {
-                port.listeners
-                    .iter()
-                    .find(|l| *l.name == *written.name.as_str())
-            })
-            .and_then(|listener| listener.in_flight.as_ref())
-            .filter(|bound| bound.limit == limit);
-        same.cloned().unwrap_or_else(|| InFlightLimit::new(limit))
+        let same = earlier.and_then(|port| {
+            let mut listeners = port.listeners.iter();
+            let same = listeners.find(|l| *l.name == *written.name.as_str())?;
+            same.in_flight.as_ref()
+        });
+        Some(Bound::new(limit, same))
+    }
+
+    fn overload(&self, document: &written::Document) -> Option<Bound> {
+        let limit = document.overload.as_ref()?.requests?;
+        let mut ports = self
+            .earlier
+            .iter()
+            .flat_map(|earlier| earlier.ports.values());
+        let same = ports.find_map(|port| port.overload.as_ref());
+        Some(Bound::new(limit, same))
     }
 
     fn route(
@@ -387,26 +397,29 @@ impl Compiler<'_> {
         document: &written::Document,
         backends: &BTreeMap<Box<str>, Arc<Backend>>,
     ) -> Result<Vec<CompiledRule>, CompileError> {
-        route
-            .rules
-            .iter()
-            .enumerate()
-            .map(|(position, rule)| {
-                let name = rule
-                    .name
-                    .as_ref()
-                    .map_or_else(|| position.to_string(), |n| n.as_str().to_owned());
-                let path = format!("{}/{name}", route.name);
-                let rollout = document.rollouts.iter().find(|it| it.rule == path);
-                let on_trial = rollout.and_then(|it| self.on_trial(it, rule));
-                self.rule(route.name.as_str(), &name, rule, backends, on_trial)
-            })
-            .collect()
+        let limits = self.limits(route.name.as_str(), None, &route.limits);
+        let rule = |(position, rule): (usize, &written::Rule)| {
+            let name = rule
+                .name
+                .as_ref()
+                .map_or_else(|| position.to_string(), |n| n.as_str().to_owned());
+            let path = format!("{}/{name}", route.name);
+            let rollout = document.rollouts.iter().find(|it| it.rule == path);
+            let on_trial = rollout.and_then(|it| self.on_trial(it, rule));
+            self.rule(
+                (route.name.as_str(), &limits),
+                &name,
+                rule,
+                backends,
+                on_trial,
+            )
+        };
+        route.rules.iter().enumerate().map(rule).collect()
     }
 
     fn rule(
         &self,
-        route: &str,
+        (route, route_limits): (&str, &Option<Arc<RuleLimits>>),
         name: &str,
         written: &written::Rule,
         backends: &BTreeMap<Box<str>, Arc<Backend>>,
@@ -453,6 +466,8 @@ impl Compiler<'_> {
                 first_byte: timeout(written.timeouts.first_byte),
                 idle: timeout(written.timeouts.idle),
             },
+            route_limits: route_limits.clone(),
+            limits: self.limits(route, Some(name), &written.limits),
             retry: written
                 .retry
                 .as_ref()

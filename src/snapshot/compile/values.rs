@@ -190,6 +190,15 @@ fn compile_redirect(written: &written::RequestRedirect) -> Redirect {
     }
 }
 
+/// A cookie that is read and never issued.
+pub(super) fn named_cookie(name: &str) -> KeyCookie {
+    KeyCookie {
+        name: name.into(),
+        issue: false,
+        attributes: "".into(),
+    }
+}
+
 pub(super) fn key_source(written: &written::SplitKey) -> Option<KeySource> {
     if let Some(cookie) = &written.cookie {
         let same_site = match cookie.same_site {
