@@ -33,7 +33,7 @@ pub(crate) enum Verb {
     Run(RunOptions),
     /// Run the proxy without a file: one listener, a weight for each backend
     Quick(QuickOptions),
-    /// Show a split at work with built-in backends and traffic; needs nothing else
+    /// Show a rollout, or a split, at work with built-in backends and traffic; needs nothing else
     Demo(DemoOptions),
     /// Check a configuration and print every problem
     Check(CheckOptions),
@@ -125,7 +125,10 @@ pub(crate) struct QuickOptions {
 /// `weir demo`
 #[derive(Debug, Args)]
 pub(crate) struct DemoOptions {
-    /// Stop after this many requests
+    /// Break the candidate in the middle of its rollout, and see it rolled back
+    #[arg(long, value_name = "WHO")]
+    pub(crate) fail: Option<Breaks>,
+    /// Stop after this many requests; without --fail, with weights that stay as they are
     #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) requests: Option<u64>,
     /// Weights of the two built-in backends
@@ -143,6 +146,13 @@ pub(crate) struct DemoOptions {
     /// Threads of the data path
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) workers: Option<u16>,
+}
+
+/// Who breaks in the demo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Breaks {
+    /// The new version
+    Candidate,
 }
 
 /// `weir check`

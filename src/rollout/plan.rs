@@ -20,7 +20,7 @@ pub enum Strategy {
     Canary,
     /// All at once, with a part held back as a control.
     BlueGreen,
-    /// In even steps.
+    /// In even steps, and never beyond the candidate's part of the endpoints that are ready.
     Rolling,
     /// Not at all: a fixed split with evidence.
     Ab,

@@ -208,10 +208,10 @@ pub(crate) struct Choice<'a> {
     pub(crate) instead_of: Option<&'a Arm>,
     /// A key that was made for a client without one, to be sent as a cookie.
     pub(crate) issued: Option<String>,
-    /// The key of the split, where it has one.
-    pub(crate) key: Option<Vec<u8>>,
     /// Where a rollout judges what becomes of it.
     pub(crate) assigned: Option<Assigned>,
+    /// The key of the split, where it has one.
+    pub(crate) key: Option<Vec<u8>>,
 }
 
 /// Why there is no arm.
@@ -247,8 +247,8 @@ impl Rule {
                 why: Why::Force,
                 instead_of: None,
                 issued: None,
-                key: None,
                 assigned: None,
+                key: None,
             });
         }
         if self.split.arms().len() == 0 {
@@ -295,8 +295,8 @@ impl Rule {
                 None
             },
             issued,
-            key,
             assigned,
+            key,
         })
     }
 

@@ -23,7 +23,7 @@ use crate::snapshot::trial::{Terms, Trial};
 use crate::telemetry::recorder::Registry;
 use crate::telemetry::rollout::{RolloutMetrics, Standing};
 use crate::upstream::backend::Backend;
-use crate::upstream::endpoint::EndpointId;
+use crate::upstream::endpoint::{EndpointId, State as Readiness};
 
 /// Different keys that are told apart.
 const KEYS: usize = 400_000;
@@ -233,6 +233,9 @@ impl Course {
             command,
             rps: self.pace.rps(),
             is_warm: has_warmed && endpoints.candidate > 0,
+            ready: Share::from_fraction(
+                endpoints.candidate as f64 / endpoints.total().max(1) as f64,
+            ),
             endpoint_added,
             file: self.rollout.file,
             config_hash: surroundings.config_hash,
@@ -254,8 +257,10 @@ impl Course {
             return false;
         };
         let mut added = false;
-        for member in candidate.endpoints().usable().iter() {
-            added |= self.known.insert(member.endpoint.id());
+        for member in candidate.endpoints().all() {
+            let endpoint = &member.endpoint;
+            let is_used = matches!(endpoint.state(), Readiness::Ready | Readiness::Unknown);
+            added |= is_used && self.known.insert(endpoint.id());
         }
         added
     }
@@ -336,6 +341,36 @@ impl Course {
                 .collect(),
         });
     }
+}
+
+/// Divides as a saved state says, without going on; tells how.
+pub(super) fn look(rollout: &Rollout, saved: Option<&Value>, now: Moment) -> String {
+    let (name, candidate) = (&rollout.name, rollout.candidate());
+    let candidate = candidate.map_or("", |arm| &*arm.name);
+    let state = saved.and_then(|saved| State::restore(&saved.to_string(), now).ok());
+    let Some(state) = state else {
+        return format!(
+            "{name} decides how much {candidate} gets; a running proxy knows: weir rollout status {name}"
+        );
+    };
+    let (share, layer) = state.weights(&rollout.plan, rollout.file).effective();
+    rollout.trial.divide(Terms {
+        epoch: EpochId::default(),
+        share,
+        salt: state.salt(&rollout.plan).into(),
+        thresholds: None,
+        judged: false,
+        seen: None,
+    });
+    let who = match state.weight() {
+        Some(weight) if layer == Layer::Operator => format!("{}: {}", weight.owner, weight.reason),
+        _ => layer.name().to_owned(),
+    };
+    let phase = state.phase().name();
+    format!(
+        "{name}, run {}, {phase}: {candidate} has {share}, set by {who}",
+        state.run()
+    )
 }
 
 fn usable(backend: Option<&Backend>) -> u64 {

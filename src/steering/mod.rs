@@ -20,6 +20,7 @@ use self::store::Store;
 use crate::rollout::Moment;
 use crate::rollout::machine::{Action, Command, Record, Refusal};
 use crate::snapshot::Snapshot;
+use crate::snapshot::rollout::Rollout;
 use crate::snapshot::trial::Trial;
 use crate::telemetry::recorder::Registry;
 
@@ -223,6 +224,22 @@ impl Inner {
         }
         store.save(&states);
     }
+}
+
+/// Divides the traffic of a snapshot that does not serve as the state folder says it was divided last; says
+/// so of each rollout.
+pub(crate) fn look(snapshot: &Snapshot) -> BTreeMap<Box<str>, String> {
+    let states = snapshot
+        .state_folder
+        .as_deref()
+        .and_then(|folder| store::look(folder).ok())
+        .unwrap_or_default();
+    let said = |rollout: &Arc<Rollout>| {
+        let saved = states.get(&*rollout.name);
+        let told = course::look(rollout, saved, now());
+        (rollout.name.clone(), told)
+    };
+    snapshot.rollouts.iter().map(said).collect()
 }
 
 /// Until nobody steers this trial any more.

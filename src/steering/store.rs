@@ -22,6 +22,9 @@ use crate::rollout::machine::Record;
 /// First word of the file.
 const MAGIC: &str = "weir-state-1";
 
+/// The newest first.
+const FILES: [&str; 2] = ["rollouts.state", "rollouts.before"];
+
 /// Bytes of a history before it is begun anew; the one before is kept.
 const HISTORY: u64 = 8 << 20;
 
@@ -151,12 +154,11 @@ fn history_of(folder: &Path, rollout: &str) -> PathBuf {
 }
 
 fn write(folder: &Path, text: &str) -> io::Result<()> {
-    let path = folder.join("rollouts.state");
+    let [path, before] = FILES.map(|name| folder.join(name));
     let next = folder.join("rollouts.next");
     let mut file = File::create(&next)?;
     file.write_all(format!("{MAGIC} {}\n{text}", digest_of(text)).as_bytes())?;
     file.sync_all()?;
-    let before = folder.join("rollouts.before");
     if path.exists() {
         drop(fs::remove_file(&before));
         fs::hard_link(&path, &before)?;
@@ -165,9 +167,20 @@ fn write(folder: &Path, text: &str) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+/// What was written last and is whole; changes nothing.
+pub(super) fn look(folder: &Path) -> io::Result<BTreeMap<String, Value>> {
+    for name in FILES {
+        let text = fs::read_to_string(folder.join(name))?;
+        if let Some(states) = whole(&text) {
+            return Ok(states);
+        }
+    }
+    Ok(BTreeMap::new())
+}
+
 /// What was written last and is whole. A torn file is put aside.
 fn read(folder: &Path) -> io::Result<BTreeMap<String, Value>> {
-    for name in ["rollouts.state", "rollouts.before"] {
+    for name in FILES {
         let path = folder.join(name);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,

@@ -135,7 +135,7 @@ pub(super) struct Parts<'a> {
 }
 
 /// Who decided, in a word.
-pub(super) fn by(by: &By) -> &str {
+pub(crate) fn by(by: &By) -> &str {
     match by {
         By::Plan => "plan",
         By::Guard => "guard",

@@ -49,6 +49,16 @@ fn the_demo_keeps_its_promise() {
 }
 
 #[test]
+fn the_demo_shows_a_rollback() {
+    let output = weir(&["demo", "--fail", "candidate", "--workers", "2"]);
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    for line in ["the candidate breaks", "rolledBack", "by guard", "kept"] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+}
+
+#[test]
 fn exit_codes_say_what_went_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let wrong = folder.path().join("wrong.yaml");
@@ -130,8 +140,9 @@ fn documents_are_printed() {
 
 #[test]
 fn explain_says_who_wins_and_why_others_lose() {
+    let (_folder, file) = by_hand();
     let explain = |arguments: &[&str]| {
-        let output = weir(&[&["explain", "--config", "config/canary.yaml"], arguments].concat());
+        let output = weir(&[&["explain", "--config", &file], arguments].concat());
         assert!(output.status.success(), "{}", text(&output));
         text(&output)
     };
@@ -174,15 +185,30 @@ fn explain_says_who_wins_and_why_others_lose() {
     assert_eq!(json["rule"], "checkout/rest");
 }
 
+/// The example of a canary, moved by hand.
+fn by_hand() -> (tempfile::TempDir, String) {
+    let text = std::fs::read_to_string("config/canary.yaml").unwrap();
+    let (text, _) = text.split_once("\nrollouts:").unwrap();
+    let text = text
+        .replace("weight: 100 }", "weight: 95 }")
+        .replace("weight: 0 }", "weight: 5 }");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("weir.yaml");
+    std::fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap().to_owned();
+    (folder, file)
+}
+
 /// The choice by key is the one of the published vectors, whose salt is this rule's name.
 #[test]
 fn explain_agrees_with_the_vectors() {
+    let (_folder, file) = by_hand();
     let chosen = |user: &str| {
         let cookie = format!("cookie: weir-user={user}");
         let output = weir(&[
             "explain",
             "--config",
-            "config/canary.yaml",
+            &file,
             "GET",
             "http://a/checkout",
             "-H",

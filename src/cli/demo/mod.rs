@@ -1,17 +1,20 @@
-//! `weir demo`: a split at work, with built-in backends and traffic; needs nothing else.
+//! `weir demo`: a split and a rollout at work, with built-in backends and traffic; needs nothing else.
 //!
 //! Owns the order of things. Must not know how a split is made: it looks from outside, as a user would.
 
 mod backends;
+mod release;
 mod traffic;
 mod view;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 
+use self::release::Release;
 use self::traffic::Plan;
 use self::view::Live;
 use super::arguments::DemoOptions;
@@ -34,10 +37,16 @@ const RATES: (u32, u32) = (400, 2000);
 /// Runs until a signal, or until the requests are through.
 pub(super) fn run(options: &DemoOptions) -> Result<ExitCode, Failure> {
     let weights = parse_weights(&options.weights)?;
-    let (_level, _written_at_the_end) =
-        logging::start("warn", Style::Auto).map_err(|error| Failure::Usage(error.to_string()))?;
-    let backends = backends::start(NAMES)?;
-    let text = document(options, weights, &backends);
+    // A number of requests is for the arithmetic of a split that stays as it is.
+    let moves = options.fail.is_some() || options.requests.is_none();
+    let broken = Arc::new(AtomicBool::new(false));
+    let (_level, _written_at_the_end) = logging::start("warn,weir::steering=error", Style::Auto)
+        .map_err(|error| Failure::Usage(error.to_string()))?;
+    let backends = backends::start(NAMES, &broken)?;
+    let mut text = document(options, weights, &backends);
+    if moves {
+        text.push_str(&release::document());
+    }
     let loaded = config::parse("demo", &text)
         .map_err(|problems| Failure::Config(config::problem::render(&problems, false)))?;
     let workers = options
@@ -55,7 +64,12 @@ pub(super) fn run(options: &DemoOptions) -> Result<ExitCode, Failure> {
         let admin = app.admin();
         let state = Arc::clone(app.state());
         let proxy = state.bound(options.listen);
-        anstream::println!("{}", introduction(proxy, admin, weights, workers));
+        let divided = if moves {
+            "a rollout of the candidate: 5, 25, 50, 100 %".to_owned()
+        } else {
+            format!("{} {} / {} {}", NAMES[0], weights[0], NAMES[1], weights[1])
+        };
+        anstream::println!("{}", introduction(proxy, admin, &divided, workers));
         let plan = Plan {
             proxy,
             requests: options.requests,
@@ -64,50 +78,62 @@ pub(super) fn run(options: &DemoOptions) -> Result<ExitCode, Failure> {
                 .unwrap_or(if finite { RATES.1 } else { RATES.0 }),
             names: NAMES,
         };
-        let mut live = Live::new(weights);
+        let mut live = Live::new((!moves).then_some(weights));
+        let breaks = options.fail.is_some();
+        let mut release = moves.then(|| Release::new(&state.desk, breaks, &broken));
         let (watch, pause) = (state.drain.clone(), live.pause());
         let traffic = std::thread::Builder::new()
             .name("demo-traffic".to_owned())
             .spawn(move || {
-                let seen = traffic::run(&plan, &watch, pause, |seen| live.show(seen));
+                let seen = traffic::run(&plan, &watch, pause, |seen| {
+                    if let Some(release) = &mut release {
+                        live.tell(&release.look());
+                    }
+                    live.show(seen);
+                    release.as_ref().is_some_and(Release::is_over)
+                });
                 state.trigger.enter(Phase::LameDuck);
-                (seen, live)
+                (seen, live, release)
             })?;
         app.run().await?;
         // Every request has ended and is recorded by now. The thread is waited for elsewhere, so that
         // the admin listener goes on answering here.
         let joined = tokio::task::spawn_blocking(move || traffic.join()).await?;
-        let (seen, mut live) =
+        let (seen, mut live, release) =
             joined.map_err(|_| anyhow::anyhow!("the demo's traffic failed; please report it"))?;
         let seen = seen?;
-        let counted = counted(admin).await?;
-        let (summary, passed) = view::summary(&seen, weights, counted, workers);
+        let metrics = metrics(admin).await?;
+        let (summary, passed) = match release {
+            Some(release) => release.summary(&seen, &metrics),
+            None => {
+                let counted = NAMES.map(|it| view::counted(&metrics, "weir_requests_total", it));
+                view::summary(&seen, weights, counted, workers)
+            }
+        };
         live.finish(&summary);
         Ok::<_, Failure>(passed)
     })?;
     // Who watches until Ctrl-C has seen what there is to see.
-    Ok(if passed || !finite {
+    Ok(if passed || !(finite || options.fail.is_some()) {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(1)
     })
 }
 
-fn introduction(proxy: SocketAddr, admin: SocketAddr, weights: [u32; 2], workers: usize) -> String {
+fn introduction(proxy: SocketAddr, admin: SocketAddr, divided: &str, workers: usize) -> String {
     format!(
         "proxy    http://{proxy}   (try: curl http://{proxy}/)\nadmin    http://{admin}/   a page; /metrics, /config, /api/v1/status\n\
-         split    {} {} / {} {}, {workers} workers",
-        NAMES[0], weights[0], NAMES[1], weights[1],
+         split    {divided}, {workers} workers",
     )
 }
 
 /// What the proxy has counted, asked as any scraper would.
-async fn counted(admin: SocketAddr) -> anyhow::Result<[u64; 2]> {
+async fn metrics(admin: SocketAddr) -> anyhow::Result<String> {
     let (_, body) = client::ask(&client::AdminAddress::Tcp(admin), "/metrics")
         .await
         .context("cannot read the proxy's metrics")?;
-    let metrics = String::from_utf8_lossy(&body);
-    Ok(NAMES.map(|name| view::requests_in(&metrics, name)))
+    Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
 fn parse_weights(text: &str) -> Result<[u32; 2], Failure> {

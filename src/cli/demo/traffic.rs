@@ -93,7 +93,7 @@ impl Latencies {
     }
 }
 
-/// Sends until the plan is done or the proxy stops; calls `look` every `pause`.
+/// Sends until the plan is done, the proxy stops, or `look`, which is called every `pause`, has seen enough.
 ///
 /// # Errors
 /// When there is no runtime to be had.
@@ -101,7 +101,7 @@ pub(super) fn run(
     plan: &Plan,
     watch: &Watch,
     pause: Duration,
-    mut look: impl FnMut(&Seen),
+    mut look: impl FnMut(&Seen) -> bool,
 ) -> anyhow::Result<Seen> {
     control_runtime()?.block_on(async {
         let seen = RefCell::new(Seen::default());
@@ -115,7 +115,11 @@ pub(super) fn run(
         loop {
             tokio::select! {
                 () = &mut all => break,
-                _ = tick.tick() => look(&seen.borrow()),
+                _ = tick.tick() => {
+                    if look(&seen.borrow()) {
+                        break;
+                    }
+                }
             }
         }
         drop(all);

@@ -16,14 +16,15 @@ const BOUND: f64 = 2.0;
 /// elsewhere. Hides no cursor and changes no mode, so there is nothing to restore.
 #[derive(Debug)]
 pub(super) struct Live {
-    weights: [u32; 2],
+    /// `None` where they change on the way.
+    weights: Option<[u32; 2]>,
     redraws: bool,
     /// Of the table that is on the terminal now.
     lines: usize,
 }
 
 impl Live {
-    pub(super) fn new(weights: [u32; 2]) -> Self {
+    pub(super) fn new(weights: Option<[u32; 2]>) -> Self {
         let stdout = std::io::stdout();
         let colours = anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
         Self {
@@ -39,13 +40,23 @@ impl Live {
         Duration::from_millis(if self.redraws { 250 } else { 1000 })
     }
 
+    /// Says something that stays, above the table.
+    pub(super) fn tell(&mut self, text: &str) {
+        if !text.is_empty() {
+            let text = self.over(text);
+            self.lines = 0;
+            print(&text);
+        }
+    }
+
     pub(super) fn show(&mut self, seen: &Seen) {
         let text = if self.redraws {
-            let table = format!(
-                "{}{} failed\n",
-                table(seen, self.weights, None),
-                seen.failed
-            );
+            let table = match self.weights {
+                Some(weights) => {
+                    format!("{}{} failed\n", table(seen, weights, None), seen.failed)
+                }
+                None => line(seen),
+            };
             let text = self.over(&table);
             self.lines = table.lines().count();
             text
@@ -203,11 +214,10 @@ fn shown(latencies: &Latencies, q: f64) -> String {
     }
 }
 
-/// The sum of `weir_requests_total` of a backend. Other people's requests are in it too.
-pub(super) fn requests_in(metrics: &str, backend: &str) -> u64 {
-    let label = format!("backend=\"{backend}\"");
-    let of_backend =
-        |line: &&str| line.starts_with("weir_requests_total{") && line.contains(&label);
+/// The sum of a metric of a backend. Other people's requests are in it too.
+pub(super) fn counted(metrics: &str, name: &str, backend: &str) -> u64 {
+    let (label, name) = (format!("backend=\"{backend}\""), format!("{name}{{"));
+    let of_backend = |line: &&str| line.starts_with(&name) && line.contains(&label);
     metrics
         .lines()
         .filter(of_backend)
@@ -249,7 +259,7 @@ mod tests {
     #[test]
     fn counts_are_summed_over_codes() {
         let text = "weir_requests_total{backend=\"a\",code=\"200\"} 3\nweir_requests_total{backend=\"a\",code=\"503\"} 4\nother{backend=\"a\"} 9\n";
-        assert_eq!(requests_in(text, "a"), 7);
+        assert_eq!(counted(text, "weir_requests_total", "a"), 7);
     }
 
     #[test]
@@ -272,7 +282,7 @@ mod tests {
     #[test]
     fn the_live_table_is_drawn_over() {
         let mut live = Live {
-            weights: [95, 5],
+            weights: Some([95, 5]),
             redraws: true,
             lines: 0,
         };

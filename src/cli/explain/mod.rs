@@ -22,6 +22,7 @@ use crate::app::workers::small_rng;
 use crate::config::document::Backend;
 use crate::config::values::Identity;
 use crate::config::{self, Document, problem};
+use crate::steering;
 
 /// Explains one request. That nothing matches it, or that it is refused, is an answer too.
 pub(super) fn run(options: &ExplainOptions) -> Result<ExitCode, Failure> {
@@ -127,8 +128,11 @@ fn world(document: Document) -> Result<World, Failure> {
         let all = addresses.chain(by_name).chain(in_file);
         (backend.name.as_str().to_owned(), all.collect())
     };
+    let endpoints = document.backends.iter().map(written).collect();
+    let snapshot = offline::compile(document).map_err(|error| Failure::uncompiled(&error))?;
     Ok(World {
-        endpoints: document.backends.iter().map(written).collect(),
-        snapshot: offline::compile(document).map_err(|error| Failure::uncompiled(&error))?,
+        endpoints,
+        rollouts: steering::look(&snapshot),
+        snapshot,
     })
 }

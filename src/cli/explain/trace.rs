@@ -29,6 +29,8 @@ pub(super) struct World {
     pub(super) snapshot: Snapshot,
     /// Of each backend, as written: compiled ones have lost their names.
     pub(super) endpoints: BTreeMap<String, Vec<String>>,
+    /// How each rollout stood last.
+    pub(super) rollouts: BTreeMap<Box<str>, String>,
 }
 
 /// A request in canonical form, at its listener.
@@ -120,6 +122,11 @@ fn follow(
         .sticky
         .as_ref()
         .map(|sticky| key(&sticky.source, &asking));
+    let moving = world.snapshot.rollouts.iter();
+    let mut moving = moving.filter(|rollout| Arc::ptr_eq(&rollout.rule, &rule));
+    explanation.rollout = moving
+        .next()
+        .and_then(|rollout| world.rollouts.get(&rollout.name).cloned());
     let outcomes = Outcomes {
         world,
         arrived: &arrived,

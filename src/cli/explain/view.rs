@@ -28,6 +28,9 @@ pub(super) struct Explanation {
     pub(super) policies: Vec<String>,
     /// What makes its split sticky.
     pub(super) key: Option<Key>,
+    /// The rollout that divides between two of the backends, and how it stood last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rollout: Option<String>,
     /// How often the backend was chosen: `-n`.
     pub(super) draws: u32,
     /// The split, as it is written; empty when nothing had to be chosen.
@@ -180,6 +183,9 @@ pub(super) fn text(explanation: &Explanation) -> String {
     }
     if let Some(key) = &explanation.key {
         out.line("key", &key_text(key, explanation));
+    }
+    if let Some(rollout) = &explanation.rollout {
+        out.line("rollout", rollout);
     }
     backends(explanation, &mut out);
     if let Some(outcome) = &explanation.outcome {

@@ -76,9 +76,10 @@ pub enum RolloutStrategy {
     /// In steps, each judged.
     #[default]
     Canary,
-    /// All at once, with a part held back as a control.
+    /// All at once, with a part held back as a control. A step at 0 waits before: with `pause: manual`, for a
+    /// person who has looked at it by `split.force`.
     BlueGreen,
-    /// In even steps.
+    /// In even steps, and never beyond the candidate's part of the endpoints that are ready.
     Rolling,
     /// Not at all: a fixed split with evidence.
     Ab,

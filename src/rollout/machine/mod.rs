@@ -151,7 +151,14 @@ pub struct State {
     paused: bool,
     weight: Option<Override>,
     stay: Option<Stay>,
+    /// The candidate's part of the endpoints that are ready; a rolling one gets no more.
+    #[serde(default = "all")]
+    ready: Share,
     evidence: Evidence,
+}
+
+fn all() -> Share {
+    Share::ALL
 }
 
 /// What a moment brings.
@@ -169,6 +176,8 @@ pub struct Input<'a> {
     pub rps: f64,
     /// Whether the candidate has endpoints that are ready.
     pub is_warm: bool,
+    /// The candidate's part of the endpoints that are ready.
+    pub ready: Share,
     /// Whether an endpoint of the candidate is new.
     pub endpoint_added: bool,
     /// The candidate's share in the file.
@@ -240,6 +249,7 @@ impl State {
             paused: false,
             weight: None,
             stay: None,
+            ready: Share::ALL,
             evidence: Evidence::new(Parameters::default(), now),
         }
     }
@@ -313,7 +323,9 @@ impl State {
         let planned = match self.phase {
             Phase::Waiting => None,
             Phase::Warming { .. } | Phase::RolledBack | Phase::Aborted => Some(Share::ZERO),
-            Phase::Step { index, .. } => self.steps.get(index).map(|step| step.share),
+            Phase::Step { index, .. } => {
+                self.steps.get(index).map(|step| step.share.min(self.ready))
+            }
             Phase::Holdback { .. } => Some(held.rest()),
             Phase::Watching { .. } | Phase::Promoted => Some(Share::ALL),
         };

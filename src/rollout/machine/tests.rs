@@ -166,6 +166,7 @@ fn input<'a>(
         command,
         rps: 400.0,
         is_warm,
+        ready: Share::ALL,
         endpoint_added: false,
         file: share(50.0),
         config_hash: "abc",

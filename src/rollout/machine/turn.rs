@@ -46,6 +46,9 @@ impl Turn<'_> {
         for flush in self.input.flushes {
             self.state.evidence.absorb(self.now(), flush);
         }
+        if self.plan.draft().strategy == Strategy::Rolling {
+            self.state.ready = self.input.ready;
+        }
         if self.input.endpoint_added {
             self.state.evidence.endpoint_added(self.now());
         }
@@ -66,6 +69,10 @@ impl Turn<'_> {
             }
             Action::Resume if !self.state.paused && self.state.weight.is_none() => {
                 return Err(Refusal::NotPaused);
+            }
+            // The way back is open as long as stable is there.
+            Action::Abort if self.state.phase == Phase::Promoted => {
+                self.decided(Decision::Aborted, command, |turn| turn.end(Phase::Aborted));
             }
             _ if !is_running => return Err(Refusal::NotRunning),
             Action::Pause => {

@@ -82,6 +82,7 @@ impl Candidates {
         self.members.get(at)
     }
 
+    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Member> {
         self.members.iter()
     }

@@ -4,6 +4,7 @@ mod control;
 mod guard;
 mod plan;
 mod state;
+mod strategies;
 
 use std::collections::HashMap;
 use std::io::Write;

@@ -125,3 +125,41 @@ fn a_reload_keeps_a_running_rollout_and_another_version_is_another_one() {
     assert_eq!(owners(proxy.addr("web"), 200), other);
     proxy.stop();
 }
+
+/// What a request would get is explained by what the running proxy has written last.
+#[test]
+fn explain_knows_how_it_stands() {
+    let (v1, v2) = (Version::new("v1"), Version::new("v2"));
+    let folder = tempfile::tempdir().unwrap();
+    let proxy = Proxy::start(&kept(&v1, &v2, THIRD, folder.path()));
+    let explain = |user: &str| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_weir"))
+            .args([
+                "explain",
+                "GET",
+                "http://a/",
+                "-H",
+                &format!("x-user: {user}"),
+                "--config",
+            ])
+            .arg(proxy.file())
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    weighs(&proxy, 30.0);
+    eventually("the state on disk", || {
+        explain("u0")
+            .contains("pay, run 1, step: v2 has 30 %, set by plan")
+            .then_some(())
+    });
+    for (key, name) in owners(proxy.addr("web"), 20) {
+        let said = explain(&format!("u{key}"));
+        let chosen = said
+            .lines()
+            .find(|line| line.contains("chosen by key"))
+            .unwrap();
+        assert!(chosen.contains(&name), "{key} is {name}'s: {said}");
+    }
+    proxy.stop();
+}
