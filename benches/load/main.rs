@@ -11,6 +11,7 @@
 
 mod connect;
 mod handshakes;
+mod live;
 mod many;
 mod origin;
 mod requests;
@@ -33,6 +34,8 @@ enum Verb {
     Websockets(websockets::Options),
     /// Keep many connections that send little or nothing.
     Many(many::Options),
+    /// Be both versions of a rollout and their clients, break one, and see what it costs.
+    Live(live::Options),
     /// Shake hands, without resumption, and close.
     Handshakes(handshakes::Options),
 }
@@ -48,6 +51,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Verb::Echo(options) => websockets::echo(&options)?,
         Verb::Websockets(options) => websockets::run(&options),
         Verb::Many(options) => runtime.block_on(many::run(options))?,
+        Verb::Live(options) => runtime.block_on(live::run(options))?,
         Verb::Handshakes(options) => runtime.block_on(handshakes::run(options))?,
     };
     Ok(ExitCode::from(u8::from(!well)))
