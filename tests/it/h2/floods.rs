@@ -151,7 +151,7 @@ fn a_client_over_a_bound_is_told_at_once_and_let_go_later() {
     let backend = scripted(|_, _| false);
     let proxy = start(&backend, "limits: { http2: { pings: 3 } }");
     let mut wire = Wire::connect(proxy.addr("web"));
-    wire.send(&frame(PING, 0, 0, &[7; 8]).repeat(4));
+    wire.send(&frame(PING, 0, 0, &[7; 8]).repeat(40));
     let told = wire.until(|frame| frame.kind == GOAWAY).unwrap();
     assert_eq!(told.error(), CALM);
     let at = Instant::now();
