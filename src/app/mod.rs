@@ -2,6 +2,7 @@
 //!
 //! Owns the start, the control loop and the end of the process. Must not know requests.
 
+mod preconnect;
 pub(crate) mod reload;
 pub(crate) mod signals;
 mod upkeep;
@@ -117,7 +118,7 @@ impl App {
         });
         let admin = admin::serve(&state, options.admin).await?;
         upkeep::discover(&snapshot).await;
-        upkeep::tend(&snapshot, None);
+        upkeep::tend(&snapshot, None, manager.mailboxes());
         manager.apply(prepared, &snapshot).await;
         state.note_bound(manager.bound());
         let reloader = Reloader {

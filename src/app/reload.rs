@@ -201,7 +201,7 @@ impl Reloader {
         let prepared = self.manager.prepare(&next)?;
         state.current.publish(Arc::clone(&next));
         state.desk.adopt(&next);
-        upkeep::tend(&next, Some(&earlier));
+        upkeep::tend(&next, Some(&earlier), self.manager.mailboxes());
         self.manager.apply(prepared, &next).await;
         state.note_bound(self.manager.bound());
         if earlier.admin != next.admin {

@@ -5,6 +5,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+
+use super::preconnect;
+use crate::listener::manager::Command;
 use crate::snapshot::Snapshot;
 use crate::upstream::{discovery, health, outlier};
 
@@ -13,7 +17,11 @@ const FIRST_ANSWER: Duration = Duration::from_secs(3);
 
 /// Begins to look after the backends that nobody looks after yet, and ends it for those of `earlier` that
 /// are no longer there as they were.
-pub(crate) fn tend(snapshot: &Snapshot, earlier: Option<&Snapshot>) {
+pub(crate) fn tend(
+    snapshot: &Snapshot,
+    earlier: Option<&Snapshot>,
+    workers: &Arc<[mpsc::Sender<Command>]>,
+) {
     for (name, before) in earlier.into_iter().flat_map(|earlier| &earlier.backends) {
         let now = snapshot.backends.get(name);
         if !now.is_some_and(|now| Arc::ptr_eq(now, before)) {
@@ -24,6 +32,8 @@ pub(crate) fn tend(snapshot: &Snapshot, earlier: Option<&Snapshot>) {
         if backend.begin_tending() {
             drop(tokio::spawn(health::tend(Arc::downgrade(backend), seed)));
             drop(tokio::spawn(outlier::tend(Arc::downgrade(backend))));
+            let tended = preconnect::tend(Arc::downgrade(backend), Arc::clone(workers));
+            drop(tokio::spawn(tended));
         }
     }
 }

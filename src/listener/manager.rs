@@ -12,6 +12,9 @@ use super::socket;
 use crate::http::serve::Close;
 use crate::snapshot::Snapshot;
 use crate::snapshot::port::Door;
+use crate::upstream::backend::Backend;
+use crate::upstream::connect::ConnectError;
+use crate::upstream::endpoint::Endpoint;
 
 /// What a worker is told.
 #[derive(Debug)]
@@ -26,6 +29,12 @@ pub(crate) enum Command {
         stream: TcpStream,
         peer: SocketAddr,
         door: Arc<Door>,
+    },
+    /// Make a connection to an endpoint before it is needed.
+    Connect {
+        backend: Arc<Backend>,
+        endpoint: Arc<Endpoint>,
+        done: mpsc::Sender<Result<(), ConnectError>>,
     },
     /// Stop accepting on an address; its connections end after their requests.
     Stop { address: SocketAddr },
@@ -64,6 +73,11 @@ impl Manager {
             mailboxes,
             bound: BTreeMap::new(),
         }
+    }
+
+    /// Where workers are told things.
+    pub(crate) fn mailboxes(&self) -> &Arc<[mpsc::Sender<Command>]> {
+        &self.mailboxes
     }
 
     /// Binds what `next` has and nobody listens on yet. Before the snapshot is published, so that a

@@ -102,7 +102,7 @@ async fn exchange(
     let mut sent = 0;
     loop {
         let wanted = Wanted {
-            client: &connection.addresses,
+            client: Some(&connection.addresses),
             repeatable,
             new: sent > 0,
             tunnel,

@@ -22,7 +22,7 @@ use crate::snapshot::port::{Door, Port};
 use crate::snapshot::{AccessLogHandle, Snapshot};
 use crate::tls::identity::PeerIdentity;
 use crate::upstream::backend::Backend;
-use crate::upstream::pool::Pools;
+use crate::upstream::pool::{Pools, Pressure};
 
 /// Everything that belongs to one thread of the data path.
 pub(crate) struct Worker {
@@ -47,11 +47,12 @@ impl Worker {
         index: usize,
         snapshot: Reader,
         load: Arc<[CachePadded<AtomicU32>]>,
+        pressure: Pressure,
         rng: SmallRng,
     ) -> Rc<Self> {
         Rc::new(Self {
             index,
-            pools: Pools::default(),
+            pools: Pools::new(pressure),
             rng: RefCell::new(rng),
             clock: Rc::new(Cell::new(Instant::now())),
             last_requests: Cell::new(false),

@@ -112,7 +112,8 @@ impl ProxyError {
                 (StatusCode::SERVICE_UNAVAILABLE, Reason::NoEndpoint)
             }
             Self::InvalidBackend => (StatusCode::INTERNAL_SERVER_ERROR, Reason::InvalidBackend),
-            Self::BackendFull | Self::Connect(ConnectError::Limit { .. }) => {
+            Self::BackendFull
+            | Self::Connect(ConnectError::Limit { .. } | ConnectError::Waited { .. }) => {
                 (StatusCode::SERVICE_UNAVAILABLE, Reason::LimitExceeded)
             }
             Self::Rewrite(RewriteError::Fields) | Self::Fields => {

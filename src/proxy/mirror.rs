@@ -176,7 +176,7 @@ async fn exchange(
     };
     let _in_flight = endpoint.begin();
     let wanted = Wanted {
-        client: &connection.addresses,
+        client: Some(&connection.addresses),
         // It is never sent twice, so it wants a connection that is not about to close.
         repeatable: false,
         new: false,

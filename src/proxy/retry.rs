@@ -339,7 +339,9 @@ impl Failure {
                     wait: wait.map(Duration::from_secs),
                 })
             }
-            Err(ProxyError::Connect(ConnectError::Limit { .. })) => None,
+            Err(ProxyError::Connect(ConnectError::Limit { .. } | ConnectError::Waited { .. })) => {
+                None
+            }
             Err(ProxyError::Connect(ConnectError::Timeout { .. })) => {
                 failure(RetryReason::Timeout, false)
             }

@@ -85,7 +85,7 @@ const SHIELD_OUTCOMES: [&str; 2] = ["ok", "failed"];
 pub(crate) enum EndpointState {
     /// They may.
     Ready,
-    /// It is checked, and no check has ended yet.
+    /// It is checked, and no check has ended yet; or it is to have a connection first.
     Unknown,
     /// Its checks fail.
     Unhealthy,
@@ -157,10 +157,13 @@ pub(crate) struct BackendMetrics {
     connections_total: Counter,
     connections: Gauge,
     in_flight: Gauge,
+    pending_requests: Gauge,
     endpoints: [(Gauge, AtomicU64); EndpointState::ALL.len()],
     ready: (Gauge, AtomicBool),
     /// Connections open now.
     pub(crate) open: CachePadded<AtomicU32>,
+    /// Requests that wait for a connection now.
+    pub(crate) pending: CachePadded<AtomicU32>,
     /// Requests that this backend is serving now.
     pub(crate) serving: CachePadded<AtomicU32>,
 }
@@ -200,6 +203,7 @@ impl BackendMetrics {
             connections_total: registry.counter(names::UPSTREAM_CONNECTIONS_TOTAL, &labels),
             connections: registry.gauge(names::UPSTREAM_CONNECTIONS, &labels),
             in_flight: registry.gauge(names::REQUESTS_IN_FLIGHT, &labels),
+            pending_requests: registry.gauge(names::REQUESTS_PENDING, &labels),
             endpoints: EndpointState::ALL.map(|state| {
                 let labels = [("backend", backend), ("state", state.as_str())];
                 (registry.gauge(names::ENDPOINTS, &labels), AtomicU64::new(0))
@@ -209,6 +213,7 @@ impl BackendMetrics {
                 AtomicBool::new(false),
             ),
             open: CachePadded::new(AtomicU32::new(0)),
+            pending: CachePadded::new(AtomicU32::new(0)),
             serving: CachePadded::new(AtomicU32::new(0)),
         });
         registry.keep(&metrics);
@@ -286,6 +291,8 @@ impl Series for BackendMetrics {
         self.connections_total.increment(0);
         self.connections
             .set(f64::from(self.open.load(Ordering::Relaxed)));
+        self.pending_requests
+            .set(f64::from(self.pending.load(Ordering::Relaxed)));
         self.in_flight
             .set(f64::from(self.serving.load(Ordering::Relaxed)));
         let (gauge, ready) = &self.ready;

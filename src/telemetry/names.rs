@@ -75,6 +75,7 @@ metrics! {
     FAULTS = counter("weir_faults_total", "Delays, failures and resets that a rule makes on purpose.");
     SPLIT_WEIGHT = gauge("weir_split_weight", "The effective weight of a backend in a rule.");
     REQUESTS_IN_FLIGHT = gauge("weir_requests_in_flight", "Requests that a backend is serving now.");
+    REQUESTS_PENDING = gauge("weir_requests_pending", "Requests that wait for a connection to a backend now.");
     REQUEST_BYTES = counter("weir_request_bytes_total", "Bytes of request bodies.");
     RESPONSE_BYTES = counter("weir_response_bytes_total", "Bytes of response bodies.");
     CONNECTIONS = gauge("weir_connections", "Open connections of clients.");

@@ -16,7 +16,7 @@ use super::endpoints::{Endpoints, Listed, Member, Standing};
 use super::health::HealthSettings;
 use super::outlier::{OutlierSettings, most_ejected};
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::proxy_protocol::{Addresses, Version, encode};
 use crate::telemetry::backend::{BackendMetrics, EjectionReason};
@@ -55,10 +55,14 @@ pub(crate) struct Settings {
 pub(crate) struct PoolSettings {
     /// Open connections over all workers, kept ones included.
     pub(crate) max_connections: u32,
+    /// Requests that may wait when there are so many.
+    pub(crate) max_pending: u32,
     pub(crate) idle_timeout: Duration,
     pub(crate) max_age: Duration,
     /// For one endpoint and one worker.
     pub(crate) max_idle: usize,
+    /// Endpoints get their first requests on connections that stand already.
+    pub(crate) preconnect: bool,
 }
 
 /// Endpoints that get nothing for a while, and until when.
@@ -74,7 +78,9 @@ pub(crate) struct Backend {
     /// One change of the endpoints at a time, so that none puts back what another has replaced.
     change: Mutex<Ejected>,
     ejections: Arc<Notify>,
-    changed: Arc<Notify>,
+    changed: watch::Sender<()>,
+    /// A place for a connection; shared with the backends of this name before and after.
+    freed: Arc<Notify>,
     tended: AtomicBool,
     retired: AtomicBool,
     balancer: Balancer,
@@ -91,6 +97,8 @@ impl Backend {
         metrics: Arc<BackendMetrics>,
         earlier: Option<&Self>,
     ) -> Arc<Self> {
+        let freed = earlier.map(|earlier| Arc::clone(&earlier.freed));
+        let freed = freed.unwrap_or_default();
         // Until somebody says where the endpoints are now, they are where they were.
         let assumed = earlier.filter(|_| discovery.is_some());
         let assumed = assumed.map(|earlier| earlier.endpoints().listed());
@@ -117,7 +125,8 @@ impl Backend {
             endpoints: ArcSwap::default(),
             change: Mutex::default(),
             ejections: Arc::default(),
-            changed: Arc::default(),
+            changed: watch::Sender::new(()),
+            freed,
             tended: AtomicBool::new(false),
             retired: AtomicBool::new(false),
             balancer,
@@ -138,7 +147,7 @@ impl Backend {
         if self.put(endpoints) != standing {
             self.tell(standing);
         }
-        self.changed.notify_one();
+        self.changed.send_replace(());
     }
 
     /// Puts endpoints to work; how it stood before.
@@ -247,9 +256,23 @@ impl Backend {
         Arc::clone(&self.ejections)
     }
 
-    /// Is notified when the endpoints have changed.
-    pub(crate) fn changed(&self) -> Arc<Notify> {
-        Arc::clone(&self.changed)
+    /// Tells when the endpoints have changed.
+    pub(crate) fn changed(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// Is notified when a place for a connection becomes free while somebody waits.
+    pub(super) fn freed(&self) -> &Arc<Notify> {
+        &self.freed
+    }
+
+    /// Endpoints that could have requests, were there a connection to them.
+    pub(crate) fn cold(&self) -> Vec<Arc<Endpoint>> {
+        let endpoints = self.endpoints();
+        let all = endpoints.all().iter().map(|member| &member.endpoint);
+        all.filter(|one| one.is_cold() && one.health() == State::Ready)
+            .cloned()
+            .collect()
     }
 
     /// Whether nobody looks after this backend yet; whoever is told so must do it. What the backend
@@ -261,6 +284,9 @@ impl Backend {
         for Member { endpoint, .. } in self.endpoints().all() {
             if self.settings.health.is_none() {
                 endpoint.enter(State::Ready);
+            }
+            if !self.settings.pool.preconnect {
+                endpoint.set_cold(false);
             }
             endpoint.record().take_back();
         }
@@ -279,7 +305,7 @@ impl Backend {
         if let Some(discovery) = &self.discovery {
             discovery.look();
         }
-        self.changed.notify_one();
+        self.changed.send_replace(());
         self.ejections.notify_one();
     }
 
@@ -354,6 +380,7 @@ fn new_endpoint(address: SocketAddr, settings: &Settings) -> Arc<Endpoint> {
     if settings.health.is_some() {
         new.enter(State::Unknown);
     }
+    new.set_cold(settings.pool.preconnect);
     new
 }
 

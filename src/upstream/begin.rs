@@ -1,56 +1,25 @@
 //! HTTP on a connection that stands: begun, bounded, and driven to its end in a task of its own.
 //!
-//! Owns what an endpoint may send before and around its answers, and the count of open connections.
-//! Must not know when a connection is used again.
+//! Owns what an endpoint may send before and around its answers. Must not know when a connection is used
+//! again.
 
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 
-use super::backend::Backend;
 use super::bound::{AnswerBound, Bounded};
-use super::connect::ConnectError;
 use super::flood::{Counted, Greeting};
+use super::permit::Permit;
 use crate::http::body::RequestBody;
 use crate::http::serve::LocalExecutor;
-use crate::telemetry::backend::BackendMetrics;
 use crate::tls::stream::Stream;
 
 /// Most bytes of an answer's head.
 const ANSWER_HEAD: usize = 128 * 1024;
-
-/// Stands for one open connection to a backend.
-pub(super) struct Permit(Arc<BackendMetrics>);
-
-impl Permit {
-    /// Counts a connection.
-    ///
-    /// # Errors
-    /// When the backend has its limit.
-    pub(super) fn take(backend: &Backend) -> Result<Self, ConnectError> {
-        let limit = backend.settings().pool.max_connections;
-        let metrics = backend.metrics();
-        let open = metrics.open.fetch_add(1, Ordering::Relaxed);
-        let permit = Self(Arc::clone(metrics));
-        if open >= limit {
-            return Err(ConnectError::Limit { limit });
-        }
-        metrics.connected();
-        Ok(permit)
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// Begins HTTP/1; `ended` is called when the connection has.
 pub(super) async fn http1(
@@ -91,7 +60,7 @@ pub(super) async fn http2(
     permit: Permit,
 ) -> hyper::Result<(http2::SendRequest<RequestBody>, Rc<Allowed>)> {
     let greeting = Rc::new(Greeting::default());
-    let stream = Counted::new(stream, Arc::clone(&permit.0), Rc::clone(&greeting));
+    let stream = Counted::new(stream, permit.metrics(), Rc::clone(&greeting));
     let (sender, connection) = http2::Builder::new(LocalExecutor)
         .initial_stream_window_size(256 * 1024)
         .initial_connection_window_size(1024 * 1024)

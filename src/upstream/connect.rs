@@ -43,9 +43,12 @@ pub(crate) enum ConnectError {
         address: SocketAddr,
         source: hyper::Error,
     },
-    /// The backend has its limit of connections.
-    #[error("the limit of {limit} connections is reached")]
+    /// The backend has its limit of connections, and of requests that wait for one.
+    #[error("the limit of {limit} connections is reached, and enough requests wait for one")]
     Limit { limit: u32 },
+    /// None of the connections became free.
+    #[error("the limit of {limit} connections is reached; none was free within {waited:?}")]
+    Waited { limit: u32, waited: Duration },
 }
 
 impl ConnectError {

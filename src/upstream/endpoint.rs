@@ -37,6 +37,8 @@ pub(crate) struct Endpoint {
     latency: CachePadded<Latency>,
     record: Record,
     gone: AtomicBool,
+    /// Nobody has a connection to it yet, and it gets no requests before.
+    cold: AtomicBool,
     /// Why its last check failed.
     trouble: Mutex<Option<Box<str>>>,
 }
@@ -53,6 +55,7 @@ impl Endpoint {
             latency: CachePadded::default(),
             record: Record::default(),
             gone: AtomicBool::new(false),
+            cold: AtomicBool::new(false),
             trouble: Mutex::default(),
         })
     }
@@ -70,6 +73,7 @@ impl Endpoint {
     pub(crate) fn state(&self) -> State {
         match self.health() {
             State::Ready | State::Unknown if self.record.is_ejected() => State::Ejected,
+            State::Ready if self.is_cold() => State::Unknown,
             health => health,
         }
     }
@@ -106,6 +110,16 @@ impl Endpoint {
     /// How long its answers take; only learnt where the policy asks for it.
     pub(crate) fn latency(&self) -> &Latency {
         &self.latency
+    }
+
+    pub(crate) fn set_cold(&self, cold: bool) {
+        if self.cold.swap(cold, Ordering::Relaxed) && !cold {
+            self.begins();
+        }
+    }
+
+    pub(super) fn is_cold(&self) -> bool {
+        self.cold.load(Ordering::Relaxed)
     }
 
     /// Its backend has it no more: what is in flight may end, and no connection is kept.

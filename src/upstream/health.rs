@@ -90,6 +90,7 @@ pub(crate) async fn tend(backend: Weak<Backend>, seed: u64) {
         if held.settings().health.is_none() || held.is_retired() {
             return;
         }
+        let mut changed = held.changed();
         let endpoints = held.endpoints();
         let there: HashSet<_> = endpoints
             .all()
@@ -103,9 +104,10 @@ pub(crate) async fn tend(backend: Weak<Backend>, seed: u64) {
                 tokio::spawn(check_always(one.0, one.1, rand::Rng::next_u64(&mut rng)));
             }
         }
-        let changed = held.changed();
         drop((held, endpoints));
-        changed.notified().await;
+        if changed.changed().await.is_err() {
+            return;
+        }
     }
 }
 

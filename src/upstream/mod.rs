@@ -14,4 +14,5 @@ pub(crate) mod endpoints;
 mod flood;
 pub(crate) mod health;
 pub(crate) mod outlier;
+mod permit;
 pub(crate) mod pool;

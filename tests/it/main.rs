@@ -14,6 +14,7 @@ mod admin;
 mod balancing;
 mod clients;
 mod command_line;
+mod connection_limits;
 mod cors;
 mod discovery;
 mod drain;

@@ -137,11 +137,11 @@ fn several_endpoints_share_by_policy_and_limits_answer_at_once() {
         "  - { name: r, rules: [{ backendRefs: [{ name: v1 }] }] }\n",
         &[],
     ) + &format!(
-        "  - {{ name: v1, loadBalancing: {{ policy: roundRobin }}, limits: {{ connections: 1 }}, endpoints: [{{ address: \"{}\" }}, {{ address: \"{}\" }}] }}\n",
+        "  - {{ name: v1, loadBalancing: {{ policy: roundRobin }}, limits: {{ connections: 1, pendingRequests: 0 }}, endpoints: [{{ address: \"{}\" }}, {{ address: \"{}\" }}] }}\n",
         one.address, two.address
     );
     let proxy = Proxy::start_with(
-        &text.replace("limits: { connections: 1 }, ", ""),
+        &text.replace("limits: { connections: 1, pendingRequests: 0 }, ", ""),
         &["--workers", "1"],
     );
     let web = proxy.addr("web");

@@ -23,6 +23,7 @@ use crate::listener::connection;
 use crate::listener::manager::Command;
 use crate::proxy::context::Worker;
 use crate::snapshot::current::{Current, Reader};
+use crate::upstream::pool::Pressure;
 
 /// How often a worker looks for connections that are late. The precision of idle and header bounds.
 const SWEEP: Duration = Duration::from_millis(250);
@@ -73,13 +74,15 @@ impl Workers {
             load,
             mailboxes: mailboxes.into(),
         };
+        let pressure = Pressure::new(());
         let mut threads = Vec::new();
         let (made, has_made) = std::sync::mpsc::channel();
         for (index, mailbox) in receivers.into_iter().enumerate() {
             let (peers, reader, made) = (peers.clone(), current.reader(), made.clone());
+            let pressure = pressure.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("weir-worker-{index}"))
-                .spawn(move || run(made, move || serve(index, reader, mailbox, peers)))?;
+                .spawn(move || run(made, move || serve(index, reader, mailbox, peers, pressure)))?;
             threads.push(thread);
         }
         drop(made);
@@ -151,8 +154,16 @@ fn run<F: Future<Output = ()>>(
     }
 }
 
-async fn serve(index: usize, reader: Reader, mut mailbox: mpsc::Receiver<Command>, peers: Peers) {
-    let worker = Worker::new(index, reader, Arc::clone(&peers.load), small_rng());
+async fn serve(
+    index: usize,
+    reader: Reader,
+    mut mailbox: mpsc::Receiver<Command>,
+    peers: Peers,
+    pressure: Pressure,
+) {
+    let mut pressed = pressure.subscribe();
+    let load = Arc::clone(&peers.load);
+    let worker = Worker::new(index, reader, load, pressure, small_rng());
     let mut accepting: HashMap<SocketAddr, CancellationToken> = HashMap::new();
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -162,6 +173,8 @@ async fn serve(index: usize, reader: Reader, mut mailbox: mpsc::Receiver<Command
                 None | Some(Command::Exit) => break,
                 Some(command) => obey(command, &worker, &peers, &mut accepting),
             },
+            // The worker holds a sender itself.
+            Ok(()) = pressed.changed() => worker.pools.relieve(),
             _ = sweep.tick() => {
                 let now = Instant::now();
                 worker.clock.set(now);
@@ -204,6 +217,18 @@ fn obey(
                 stop.cancel();
             }
             worker.connections.close(Some(address), Close::Graceful);
+        }
+        Command::Connect {
+            backend,
+            endpoint,
+            done,
+        } => {
+            let worker = Rc::clone(worker);
+            drop(tokio::task::spawn_local(async move {
+                let result = worker.pools.prepare(&backend, &endpoint).await;
+                // Whoever asked may have given up.
+                drop(done.send(result).await);
+            }));
         }
         Command::LastRequests => worker.last_requests.set(true),
         Command::CloseAll(how) => {

@@ -48,6 +48,11 @@ pub(super) fn check(backend: &Backend, at: At<'_>, names: &Names<'_>, report: &m
         report,
     );
     at_least_one(limits, "requests", backend.limits.requests, report);
+    if backend.pool.preconnect && backend.proxy_protocol.is_some() {
+        let message = "connections that tell whose they are cannot be made before a client comes";
+        let pool = at.key("pool");
+        report.add(pool.key("preconnect").problem(Code::WrongValue, message));
+    }
     balancing::check(&backend.load_balancing, at.key("loadBalancing"), report);
     if let Some(check) = &backend.health_check {
         check_health(check, at.key("healthCheck"), report);

@@ -111,9 +111,12 @@ pub enum ProxyProtocolVersion {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct BackendLimits {
-    /// Open connections.
+    /// Open connections. When there are so many, a request waits until one is free, for at most
+    /// `connectTimeout`.
     #[schemars(range(min = 1))]
     pub connections: u32,
+    /// Requests that wait so at once. 0: none does.
+    pub pending_requests: u32,
     /// Requests in flight. Absent: no bound of its own.
     #[schemars(range(min = 1))]
     pub requests: Option<u32>,
@@ -123,6 +126,7 @@ impl Default for BackendLimits {
     fn default() -> Self {
         Self {
             connections: 4096,
+            pending_requests: 1024,
             requests: None,
         }
     }
@@ -138,6 +142,9 @@ pub struct Pool {
     pub max_age: Duration,
     /// Unused connections kept for one endpoint by one worker.
     pub max_idle: u32,
+    /// Make a connection, with TLS where there is TLS, from each worker to an endpoint before it gets its first
+    /// request, while others are ready. Not with `proxyProtocol`.
+    pub preconnect: bool,
 }
 
 impl Default for Pool {
@@ -146,6 +153,7 @@ impl Default for Pool {
             idle_timeout: Duration::from_secs(55),
             max_age: Duration::from_secs(3600),
             max_idle: 256,
+            preconnect: false,
         }
     }
 }

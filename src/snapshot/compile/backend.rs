@@ -60,9 +60,11 @@ impl Compiler<'_> {
             max_requests: written.limits.requests.unwrap_or(u32::MAX),
             pool: PoolSettings {
                 max_connections: written.limits.connections,
+                max_pending: written.limits.pending_requests,
                 idle_timeout: written.pool.idle_timeout.get(),
                 max_age: written.pool.max_age.get(),
                 max_idle: written.pool.max_idle as usize,
+                preconnect: written.pool.preconnect,
             },
         };
         let earlier = self

@@ -11,4 +11,5 @@ mod floods;
 mod frames;
 mod mutations;
 mod recorder;
+mod streams;
 pub(crate) mod wire;

@@ -1,0 +1,169 @@
+//! The right to send one request on a connection, and what is learnt while it is used.
+//!
+//! Must not know how a connection is found.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, HeaderValue};
+use hyper::client::conn::{http1, http2};
+
+use super::Pool;
+use super::http1::IdleHttp1;
+use crate::http::body::RequestBody;
+use crate::http::headers::KEEP_ALIVE;
+use crate::tls::stream::Fault;
+use crate::upstream::begin::Allowed;
+use crate::upstream::bound::AnswerBound;
+
+/// The right to send one request.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) sender: Sender,
+    /// Whether the connection has served requests before.
+    pub(crate) reused: bool,
+    pub(super) fault: Option<Fault>,
+    pub(super) born: Instant,
+    /// How long it was kept before this request.
+    pub(super) idle: Duration,
+    pub(super) kept: Option<Duration>,
+    pub(super) pool: Rc<Pool>,
+}
+
+/// The sending half of a connection.
+#[derive(Debug)]
+pub(crate) enum Sender {
+    Http1(http1::SendRequest<RequestBody>, AnswerBound),
+    Http2(Http2Stream),
+}
+
+/// The right to one stream of a shared connection.
+#[derive(Debug)]
+pub(crate) struct Http2Stream {
+    pub(crate) sender: http2::SendRequest<RequestBody>,
+    pub(super) allowed: Rc<Allowed>,
+    pub(super) _guard: StreamGuard,
+}
+
+impl Http2Stream {
+    /// Whether the endpoint takes extended CONNECT (RFC 8441, 3). Waits for it to say so.
+    pub(crate) async fn takes_tunnels(&self) -> bool {
+        self.allowed.told.come().await;
+        self.allowed.tunnels.get()
+    }
+}
+
+/// Stands for one stream of a shared connection.
+#[derive(Debug)]
+pub(super) struct StreamGuard {
+    /// Streams in flight, and since when there is none.
+    streams: Rc<RefCell<(usize, Instant)>>,
+    pool: Rc<Pool>,
+}
+
+impl StreamGuard {
+    pub(super) fn begin(streams: Rc<RefCell<(usize, Instant)>>, pool: &Rc<Pool>) -> Self {
+        streams.borrow_mut().0 += 1;
+        let pool = Rc::clone(pool);
+        Self { streams, pool }
+    }
+}
+
+impl Drop for StreamGuard {
+    fn drop(&mut self) {
+        {
+            let mut streams = self.streams.borrow_mut();
+            *streams = (streams.0.saturating_sub(1), Instant::now());
+        }
+        self.pool.has_freed();
+    }
+}
+
+impl Lease {
+    /// What broke TLS, where that is why an exchange failed.
+    pub(crate) fn fault(&self) -> Option<rustls::Error> {
+        self.fault.as_ref()?.get().cloned()
+    }
+
+    /// Gives the connection back after a response that ended in order. Without this call the
+    /// connection is closed (HTTP/1) or loses just the stream (HTTP/2).
+    pub(crate) fn release(self, now: Instant) {
+        let Sender::Http1(sender, bound) = self.sender else {
+            return;
+        };
+        let settings = &self.pool.settings;
+        let aged = !settings.max_age.is_zero()
+            && now.saturating_duration_since(self.born) > settings.max_age;
+        if sender.is_closed() || aged || !self.pool.may_keep() {
+            return;
+        }
+        self.pool.http1.keep(IdleHttp1 {
+            sender,
+            bound,
+            fault: self.fault,
+            born: self.born,
+            since: now,
+            kept: self.kept,
+        });
+        self.pool.has_freed();
+    }
+
+    /// Learns that the endpoint closed the connection instead of answering on it.
+    pub(crate) fn stale(&self) {
+        if let Sender::Http1(..) = self.sender {
+            self.pool.http1.closed_after(self.idle);
+        }
+    }
+
+    /// Learns from the head of an answer how long the endpoint keeps the connection (RFC 9112, 9.3;
+    /// `Keep-Alive: timeout=5`).
+    pub(crate) fn answered(&mut self, headers: &HeaderMap) {
+        let Sender::Http1(_, bound) = &self.sender else {
+            return;
+        };
+        bound.lift();
+        if let Some(told) = headers.get(KEEP_ALIVE).and_then(keep_alive_timeout) {
+            let margin = (told / 2).min(Duration::from_secs(1));
+            self.kept = Some(told - margin);
+        }
+    }
+}
+
+fn keep_alive_timeout(value: &HeaderValue) -> Option<Duration> {
+    let parameters = value.to_str().ok()?.split(',');
+    let seconds = parameters.filter_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        let seconds = value.trim().trim_matches('"').parse::<u32>().ok()?;
+        name.trim()
+            .eq_ignore_ascii_case("timeout")
+            .then_some(seconds)
+    });
+    seconds
+        .min()
+        .map(|seconds| Duration::from_secs(seconds.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_endpoints_say_of_keeping_connections() {
+        for (value, seconds) in [
+            ("timeout=5", Some(5)),
+            ("timeout=5, max=1000", Some(5)),
+            ("max=1000 , Timeout = \"5\"", Some(5)),
+            ("timeout=9, timeout=5", Some(5)),
+            ("timeout=0", Some(0)),
+            ("timeout", None),
+            ("timeout=-1", None),
+            ("timeout=99999999999999999999", None),
+            ("max=5", None),
+            ("", None),
+        ] {
+            let told = keep_alive_timeout(&HeaderValue::from_static(value));
+            assert_eq!(told, seconds.map(Duration::from_secs), "{value}");
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! Kept connections of one worker, by endpoint, for HTTP/1 and HTTP/2.
+//!
+//! Owns when a connection is used again, made, or waited for. Must not know requests' meaning.
+//! Not shared between workers: a connection lives on the thread whose runtime drives it.
+
+mod http1;
+mod http2;
+mod lease;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::rc::{self, Rc};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, watch};
+
+use self::http1::{IdleHttp1, Kept};
+use self::http2::{SharedAll, SharedHttp2};
+pub(crate) use self::lease::{Http2Stream, Lease, Sender};
+use super::backend::{Backend, PoolSettings, Protocol};
+use super::begin;
+use super::connect::{ConnectError, connect};
+use super::endpoint::{Endpoint, EndpointId};
+use super::permit::{Pending, Permit};
+use crate::proxy_protocol::Addresses;
+use crate::telemetry::backend::BackendMetrics;
+use crate::tls::stream::Stream;
+
+/// Tells every worker that somebody waits for a connection.
+pub(crate) type Pressure = watch::Sender<()>;
+
+/// Every kept connection of a worker; or, where connections tell whose they are, of one client.
+#[derive(Debug)]
+pub(crate) struct Pools {
+    by_endpoint: RefCell<HashMap<EndpointId, Rc<Pool>>>,
+    /// Of clients. Those that have left are forgotten by a sweep.
+    of_clients: RefCell<Vec<rc::Weak<Self>>>,
+    pressure: Pressure,
+}
+
+/// The kept connections to one endpoint.
+#[derive(Debug)]
+struct Pool {
+    endpoint: Weak<Endpoint>,
+    settings: PoolSettings,
+    metrics: Arc<BackendMetrics>,
+    http1: Kept,
+    http2: SharedAll,
+    /// The endpoint has chosen HTTP/1.1 where it could have HTTP/2.
+    chose_http1: Cell<bool>,
+    /// Requests of this worker that wait for a connection to this endpoint.
+    waiting: Cell<usize>,
+    freed: Notify,
+}
+
+/// What a request needs of its connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    /// Whose it is, for backends that are told; `None` for our own.
+    pub(crate) client: Option<&'a Addresses>,
+    /// The request may be sent again if a kept connection turns out stale.
+    pub(crate) repeatable: bool,
+    /// Not a kept one.
+    pub(crate) new: bool,
+    /// It asks for a tunnel. Where the endpoint chooses the version, that is HTTP/1.1, unless it is known
+    /// to take tunnels over HTTP/2.
+    pub(crate) tunnel: bool,
+}
+
+/// A connection that was just made, as the endpoint chose it.
+enum Opened {
+    Http1(IdleHttp1),
+    Http2(SharedHttp2),
+}
+
+impl Pools {
+    pub(crate) fn new(pressure: Pressure) -> Self {
+        Self {
+            by_endpoint: RefCell::default(),
+            of_clients: RefCell::default(),
+            pressure,
+        }
+    }
+
+    /// A connection to `endpoint`: a kept one, or a new one. Where the backend has as many as it may,
+    /// one that becomes free.
+    ///
+    /// # Errors
+    /// When a new one is needed and cannot be had.
+    pub(crate) async fn lease(
+        &self,
+        backend: &Backend,
+        endpoint: &Arc<Endpoint>,
+        wanted: Wanted<'_>,
+    ) -> Result<Lease, ConnectError> {
+        let pool = self.pool(backend, endpoint);
+        let mut waiting = None;
+        loop {
+            let chooses = backend.settings().protocol == Protocol::Auto;
+            if let Some(lease) = (chooses && wanted.tunnel)
+                .then(|| SharedAll::lease_tunnel(&pool))
+                .flatten()
+            {
+                return Ok(lease);
+            }
+            let http1 = pool.speaks_http1(backend, wanted);
+            let kept = match (http1, wanted.new) {
+                (true, true) => None,
+                (true, false) => Kept::lease(&pool, wanted.repeatable).await,
+                (false, new) => SharedAll::lease(&pool, new).await,
+            };
+            if let Some(lease) = kept {
+                return Ok(lease);
+            }
+            if let Some(permit) = Permit::take(backend, waiting.is_some()) {
+                let connecting = (!http1).then(|| SharedAll::connect(&pool));
+                return match pool.open(backend, endpoint, wanted, permit).await? {
+                    Opened::Http1(idle) => Ok(idle.begin(&pool)),
+                    Opened::Http2(shared) => {
+                        pool.http2.share(&shared, connecting);
+                        Ok(shared.lease(&pool, false))
+                    }
+                };
+            }
+            // Out of line, so that requests which do not wait do not carry its state.
+            Box::pin(self.wait(backend, &pool, &mut waiting)).await?;
+        }
+    }
+
+    /// Waits until a connection or a place for one may be free.
+    async fn wait(
+        &self,
+        backend: &Backend,
+        pool: &Rc<Pool>,
+        waiting: &mut Option<Waiting>,
+    ) -> Result<(), ConnectError> {
+        let waiting = match waiting {
+            Some(waiting) => waiting,
+            None => {
+                let begun = Waiting::begin(backend, pool)?;
+                // Kept ones of other workers are in the way.
+                self.pressure.send_replace(());
+                waiting.insert(begun)
+            }
+        };
+        let freed = async {
+            tokio::select! {
+                () = backend.freed().notified() => {}
+                () = pool.freed.notified() => {}
+            }
+        };
+        let limit = backend.settings().connect_timeout;
+        if limit.is_zero() {
+            freed.await;
+            return Ok(());
+        }
+        let until = waiting.since + limit;
+        let ended = tokio::time::timeout_at(until.into(), freed).await;
+        ended.map_err(|_| ConnectError::Waited {
+            limit: backend.settings().pool.max_connections,
+            waited: limit,
+        })
+    }
+
+    /// Makes a connection before it is needed, where there is none.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub(crate) async fn prepare(
+        &self,
+        backend: &Backend,
+        endpoint: &Arc<Endpoint>,
+    ) -> Result<(), ConnectError> {
+        let pool = self.pool(backend, endpoint);
+        if pool.http1.len() + pool.http2.len() > 0 {
+            return Ok(());
+        }
+        let limit = backend.settings().pool.max_connections;
+        let permit = Permit::take(backend, false).ok_or(ConnectError::Limit { limit })?;
+        let wanted = Wanted {
+            client: None,
+            repeatable: false,
+            new: true,
+            tunnel: false,
+        };
+        match pool.open(backend, endpoint, wanted, permit).await? {
+            Opened::Http1(idle) => pool.http1.keep(idle),
+            Opened::Http2(shared) => pool.http2.share(&shared, None),
+        }
+        pool.has_freed();
+        Ok(())
+    }
+
+    fn pool(&self, backend: &Backend, endpoint: &Arc<Endpoint>) -> Rc<Pool> {
+        let mut pools = self.by_endpoint.borrow_mut();
+        let fresh = || {
+            Rc::new(Pool {
+                endpoint: Arc::downgrade(endpoint),
+                settings: backend.settings().pool,
+                metrics: Arc::clone(backend.metrics()),
+                http1: Kept::default(),
+                http2: SharedAll::default(),
+                chose_http1: Cell::default(),
+                waiting: Cell::default(),
+                freed: Notify::new(),
+            })
+        };
+        match pools.entry(endpoint.id()) {
+            Entry::Occupied(mut entry) => {
+                // A reload may change the bounds and keep the endpoint: its connections move over.
+                if entry.get().settings != backend.settings().pool {
+                    let (old, new) = (Rc::clone(entry.get()), fresh());
+                    new.http1.swap(&old.http1);
+                    new.http2.swap(&old.http2);
+                    new.chose_http1.swap(&old.chose_http1);
+                    entry.insert(new);
+                }
+                Rc::clone(entry.get())
+            }
+            Entry::Vacant(entry) => Rc::clone(entry.insert(fresh())),
+        }
+    }
+
+    /// For one client's connections, which no other client gets. They close when this is dropped, and
+    /// until then are swept with the worker's.
+    pub(crate) fn of_client(&self) -> Rc<Self> {
+        let pools = Rc::new(Self::new(self.pressure.clone()));
+        self.of_clients.borrow_mut().push(Rc::downgrade(&pools));
+        pools
+    }
+
+    /// Closes what has been kept too long, and everything of endpoints that are gone.
+    pub(crate) fn sweep(&self, now: Instant) {
+        self.of_clients.borrow_mut().retain(|pools| {
+            let pools = pools.upgrade();
+            pools.inspect(|pools| pools.sweep(now)).is_some()
+        });
+        self.by_endpoint.borrow_mut().retain(|_, pool| {
+            if pool.is_gone() {
+                // What is in flight there still holds the pool.
+                pool.http1.close(usize::MAX);
+                pool.http2.clear();
+                return false;
+            }
+            pool.http1.sweep(now, &pool.settings);
+            pool.http2.sweep(now, &pool.settings);
+            true
+        });
+    }
+
+    /// Closes kept connections of backends at which somebody waits for one: as many as wait.
+    pub(crate) fn relieve(&self) {
+        for pools in self
+            .of_clients
+            .borrow()
+            .iter()
+            .filter_map(rc::Weak::upgrade)
+        {
+            pools.relieve();
+        }
+        for pool in self.by_endpoint.borrow().values() {
+            let pending = pool.metrics.pending.load(Ordering::Relaxed) as usize;
+            let closed = pool.http1.close(pending);
+            pool.http2.close(pending - closed);
+        }
+    }
+
+    /// Closes every kept connection.
+    pub(crate) fn clear(&self) {
+        for pools in self.of_clients.take().iter().filter_map(rc::Weak::upgrade) {
+            pools.clear();
+        }
+        self.by_endpoint.borrow_mut().clear();
+    }
+}
+
+impl Pool {
+    /// The endpoint is none of the backend's any more.
+    fn is_gone(&self) -> bool {
+        let endpoint = self.endpoint.upgrade();
+        endpoint.is_none_or(|endpoint| endpoint.is_gone())
+    }
+
+    /// Whether a connection may be kept that is no longer in use. Where somebody else waits for its
+    /// place, it may not.
+    fn may_keep(&self) -> bool {
+        let wanted_here = self.waiting.get() > 0;
+        let wanted = wanted_here || self.metrics.pending.load(Ordering::Relaxed) == 0;
+        wanted && !self.is_gone() && self.http1.len() < self.settings.max_idle
+    }
+
+    /// A connection or stream may be used by whoever waits here.
+    fn has_freed(&self) {
+        if self.waiting.get() > 0 {
+            self.freed.notify_one();
+        }
+    }
+
+    fn speaks_http1(&self, backend: &Backend, wanted: Wanted<'_>) -> bool {
+        match backend.settings().protocol {
+            Protocol::Http1 => true,
+            Protocol::H2c => false,
+            Protocol::Auto => wanted.tunnel || self.chose_http1.get(),
+        }
+    }
+
+    /// Connects, and begins the HTTP that the backend is for or that the endpoint has chosen.
+    async fn open(
+        self: &Rc<Self>,
+        backend: &Backend,
+        endpoint: &Endpoint,
+        wanted: Wanted<'_>,
+        permit: Permit,
+    ) -> Result<Opened, ConnectError> {
+        let (address, protocol) = (endpoint.address(), backend.settings().protocol);
+        let (tls, limit) = (backend.tls(), backend.settings().connect_timeout);
+        let preface = backend.preface(wanted.client);
+        let tunnel = wanted.tunnel && protocol != Protocol::H2c;
+        let stream = connect(address, &preface, tls.map(|tls| &**tls), tunnel, limit).await?;
+        let agreed = matches!(stream, Stream::Plain(_)) || stream.alpn() == Some(b"h2");
+        let http2 = match protocol {
+            Protocol::Http1 => false,
+            // Not by prior knowledge where there is ALPN to agree (RFC 9113, 3.2).
+            Protocol::H2c if !agreed => return Err(ConnectError::NoHttp2 { address }.told()),
+            Protocol::H2c => true,
+            Protocol::Auto => agreed,
+        };
+        self.chose_http1
+            .set(protocol == Protocol::Auto && !tunnel && !http2);
+        let failed = |source| ConnectError::Handshake { address, source };
+        let fault = stream.fault();
+        if http2 {
+            let opened = begin::http2(stream, permit).await.map_err(failed)?;
+            return Ok(Opened::Http2(SharedHttp2::new(opened.0, opened.1, fault)));
+        }
+        let pool = Rc::downgrade(self);
+        let ended = move || {
+            if let Some(pool) = pool.upgrade() {
+                pool.http1.closed();
+            }
+        };
+        let opened = begin::http1(stream, permit, ended).await.map_err(failed)?;
+        let now = Instant::now();
+        Ok(Opened::Http1(IdleHttp1 {
+            sender: opened.0,
+            bound: opened.1,
+            fault,
+            born: now,
+            since: now,
+            kept: None,
+        }))
+    }
+}
+
+/// Stands for one request that waits, at the backend and at the endpoint.
+#[derive(Debug)]
+struct Waiting {
+    pool: Rc<Pool>,
+    since: Instant,
+    _pending: Pending,
+}
+
+impl Waiting {
+    fn begin(backend: &Backend, pool: &Rc<Pool>) -> Result<Self, ConnectError> {
+        let pending = Pending::begin(backend)?;
+        pool.waiting.set(pool.waiting.get() + 1);
+        Ok(Self {
+            pool: Rc::clone(pool),
+            since: Instant::now(),
+            _pending: pending,
+        })
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let left = self.pool.waiting.get().saturating_sub(1);
+        self.pool.waiting.set(left);
+        // What was freed for this one is for the next one.
+        if left > 0 {
+            self.pool.freed.notify_one();
+        }
+    }
+}
+
+fn is_late(settings: &PoolSettings, now: Instant, born: Instant, since: Instant) -> bool {
+    let over =
+        |limit: Duration, start| !limit.is_zero() && now.saturating_duration_since(start) > limit;
+    over(settings.idle_timeout, since) || over(settings.max_age, born)
+}
