@@ -36,7 +36,7 @@ pub(crate) struct Endpoint {
     ready_since: AtomicU64,
     latency: CachePadded<Latency>,
     record: Record,
-    gone: AtomicBool,
+    gone: Arc<AtomicBool>,
     /// Nobody has a connection to it yet, and it gets no requests before.
     cold: AtomicBool,
     /// Why its last check failed.
@@ -54,7 +54,7 @@ impl Endpoint {
             ready_since: AtomicU64::new(clock()),
             latency: CachePadded::default(),
             record: Record::default(),
-            gone: AtomicBool::new(false),
+            gone: Arc::default(),
             cold: AtomicBool::new(false),
             trouble: Mutex::default(),
         })
@@ -127,8 +127,9 @@ impl Endpoint {
         self.gone.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn is_gone(&self) -> bool {
-        self.gone.load(Ordering::Relaxed)
+    /// Whether it has left, for whoever has connections to it.
+    pub(super) fn gone(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.gone)
     }
 
     /// How requests went there.

@@ -11,7 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::rc::{self, Rc};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -45,6 +45,7 @@ pub(crate) struct Pools {
 #[derive(Debug)]
 struct Pool {
     endpoint: Weak<Endpoint>,
+    gone: Arc<AtomicBool>,
     settings: PoolSettings,
     metrics: Arc<BackendMetrics>,
     http1: Kept,
@@ -199,6 +200,7 @@ impl Pools {
         let fresh = || {
             Rc::new(Pool {
                 endpoint: Arc::downgrade(endpoint),
+                gone: endpoint.gone(),
                 settings: backend.settings().pool,
                 metrics: Arc::clone(backend.metrics()),
                 http1: Kept::default(),
@@ -280,8 +282,7 @@ impl Pools {
 impl Pool {
     /// The endpoint is none of the backend's any more.
     fn is_gone(&self) -> bool {
-        let endpoint = self.endpoint.upgrade();
-        endpoint.is_none_or(|endpoint| endpoint.is_gone())
+        self.gone.load(Ordering::Relaxed) || self.endpoint.strong_count() == 0
     }
 
     /// Whether a connection may be kept that is no longer in use. Where somebody else waits for its
