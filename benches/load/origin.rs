@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -22,6 +22,9 @@ pub(crate) struct Options {
     /// What a request takes, in milliseconds.
     #[arg(long, default_value_t = 0)]
     delay: u64,
+    /// The status of every answer.
+    #[arg(long, default_value = "200")]
+    status: StatusCode,
 }
 
 #[derive(Debug, Clone)]
@@ -45,7 +48,7 @@ impl FromStr for Named {
 /// Serves until TERM, then says how many requests it has answered.
 pub(crate) async fn run(options: Options) -> anyhow::Result<bool> {
     let served = Rc::new(Cell::new(0_u64));
-    let delay = Duration::from_millis(options.delay);
+    let (delay, status) = (Duration::from_millis(options.delay), options.status);
     for named in options.listen {
         let listener = tokio::net::TcpListener::bind(named.address).await?;
         let served = Rc::clone(&served);
@@ -59,7 +62,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<bool> {
                             tokio::time::sleep(delay).await;
                         }
                         served.set(served.get() + 1);
-                        Ok::<_, Infallible>(answer(named.name, &request))
+                        Ok::<_, Infallible>(answer(named.name, status, &request))
                     }
                 });
                 if stream.set_nodelay(true).is_err() {
@@ -78,8 +81,13 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-fn answer(name: &'static str, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+fn answer(
+    name: &'static str,
+    status: StatusCode,
+    request: &Request<Incoming>,
+) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from_static(b"served\n")));
+    *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert("x-backend", HeaderValue::from_static(name));
     for mark in ["x-asked", "x-chosen"] {

@@ -48,11 +48,16 @@ pub(super) async fn run(load: &Load) {
 
 /// The answer, and whether the connection may be used again.
 async fn ask(load: &Load, job: Job, stream: &mut Box<dyn Duplex>) -> anyhow::Result<(Seen, bool)> {
-    let mut request = String::from("GET /load HTTP/1.1\r\nhost: load.example\r\n");
+    let method = if load.post { "POST" } else { "GET" };
+    let mut request = format!("{method} /load HTTP/1.1\r\nhost: load.example\r\n");
     if let Some(cookie) = load.cookie(job) {
         request += &format!("cookie: {cookie}\r\n");
     }
-    request += "\r\n";
+    request += if load.post {
+        "content-length: 5\r\n\r\nhello"
+    } else {
+        "\r\n"
+    };
     stream.write_all(request.as_bytes()).await?;
     let (mut buffer, mut used) = ([0; 4096], 0);
     loop {

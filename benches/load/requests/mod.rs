@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use self::tally::Tally;
 use crate::connect::{Connector, Target};
 
@@ -38,6 +40,9 @@ pub(crate) struct Options {
     /// Requests a second over all connections; latency counts from when each was due.
     #[arg(long)]
     rate: Option<u64>,
+    /// Send POST, with a short body, which must not be sent twice; only HTTP/1.
+    #[arg(long)]
+    post: bool,
     /// One request with each of so many values of the cookie `user`, instead of a time.
     #[arg(long)]
     keys: Option<u64>,
@@ -49,8 +54,9 @@ pub(crate) struct Options {
 /// What the tasks share.
 pub(crate) struct Load {
     connector: Connector,
-    until: Instant,
+    until: Cell<Instant>,
     until_refused: bool,
+    post: bool,
     began: Instant,
     /// Between two requests, where there is a rate.
     every: Option<Duration>,
@@ -76,7 +82,7 @@ impl Load {
     async fn next(&self) -> Option<Job> {
         let given_back = self.unsent.borrow_mut().pop();
         let number = given_back.unwrap_or_else(|| self.next.replace(self.next.get() + 1));
-        if self.keys.is_some_and(|keys| number >= keys) || Instant::now() >= self.until {
+        if self.keys.is_some_and(|keys| number >= keys) || Instant::now() >= self.until.get() {
             return None;
         }
         let now = Instant::now();
@@ -98,7 +104,7 @@ impl Load {
     fn has_more(&self) -> bool {
         let exhausted = self.keys.is_some_and(|keys| self.next.get() >= keys)
             && self.unsent.borrow().is_empty();
-        Instant::now() < self.until && !exhausted
+        Instant::now() < self.until.get() && !exhausted
     }
 
     /// The `cookie` of a request, where there are keys.
@@ -112,8 +118,9 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<bool> {
     let began = Instant::now();
     let load = Rc::new(Load {
         connector: options.target.connector()?,
-        until: began + Duration::from_secs(options.seconds),
+        until: Cell::new(began + Duration::from_secs(options.seconds)),
         until_refused: options.until_refused,
+        post: options.post,
         began,
         every: options
             .rate
@@ -123,6 +130,12 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<bool> {
         unsent: RefCell::default(),
         tally: RefCell::new(Tally::new(options.keys)),
     });
+    // TERM ends it before its time, in good order.
+    let (mut ended, ends) = (signal(SignalKind::terminate())?, Rc::clone(&load));
+    drop(tokio::task::spawn_local(async move {
+        ended.recv().await;
+        ends.until.set(Instant::now());
+    }));
     let tasks: Vec<_> = (0..options.connections)
         .map(|_| {
             let (load, streams) = (Rc::clone(&load), options.streams);
