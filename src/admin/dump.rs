@@ -209,6 +209,8 @@ pub(crate) struct BackendView {
     /// Open connections to it.
     connections: u32,
     requests_in_flight: u32,
+    /// Requests that wait for a connection.
+    requests_pending: u32,
     /// Null where the configuration lists the endpoints.
     discovery: Option<DiscoveryView>,
     endpoints: Vec<EndpointView>,
@@ -307,6 +309,7 @@ pub(crate) fn backends(state: &State) -> Vec<BackendView> {
             panics: matches!(standing, Standing::Panics { .. }),
             connections: backend.metrics().open.load(Ordering::Relaxed),
             requests_in_flight: backend.metrics().serving.load(Ordering::Relaxed),
+            requests_pending: backend.metrics().pending.load(Ordering::Relaxed),
             discovery: backend.discovery().map(|it| discovery_view(it)),
             endpoints: endpoints.all().iter().map(endpoint_view).collect(),
             labels: written.map(|b| b.labels.clone()).unwrap_or_default(),

@@ -144,6 +144,36 @@ fn kept_connections_make_room_for_those_who_wait() {
     proxy.stop();
 }
 
+/// What must not be sent twice does not go on a connection that was kept, and must not wait behind one.
+#[test]
+fn a_post_gets_the_place_of_a_kept_connection() {
+    let (backend, go, _) = holding();
+    let text = limited(
+        &[&backend],
+        "connectTimeout: 15s, limits: { connections: 1 }",
+    );
+    let proxy = Proxy::start_with(&text, &["--workers", "1"]);
+    let mut held = ask(&proxy, "/held");
+    eventually("the connection", || (backend.requests() == 1).then_some(()));
+    let mut posts: Vec<_> = (0..5)
+        .map(|_| {
+            let mut client = Client::connect(proxy.addr("web"));
+            client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nhi");
+            client
+        })
+        .collect();
+    eventually("five that wait", || (pending(&proxy) > 4.5).then_some(()));
+    let shown = proxy.json("/api/v1/backends")[0]["requestsPending"].clone();
+    assert_eq!(shown, 5);
+    go.store(true, Ordering::SeqCst);
+    assert_eq!(held.receive(false).unwrap().status, 200);
+    for client in &mut posts {
+        assert_eq!(client.receive(false).unwrap().status, 200);
+    }
+    assert_eq!(backend.requests(), 6);
+    proxy.stop();
+}
+
 #[test]
 fn a_new_endpoint_is_connected_to_before_its_first_request() {
     let (one, two) = (echo("one"), echo("two"));

@@ -147,6 +147,8 @@ impl Pools {
                 waiting.insert(begun)
             }
         };
+        // So are those here: this request could not use them.
+        self.relieve();
         let freed = async {
             tokio::select! {
                 () = backend.freed().notified() => {}

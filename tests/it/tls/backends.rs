@@ -9,6 +9,7 @@ use rustls::version::{TLS12, TLS13};
 use super::{Pki, logged};
 use crate::support::backend::{echo, raw};
 use crate::support::client::{Response, get, request};
+use crate::support::dns::Dns;
 use crate::support::eventually;
 use crate::support::pki::{Authority, DAY, Leaf};
 use crate::support::proxy::{Proxy, all_to};
@@ -98,6 +99,39 @@ fn without_a_name_it_is_the_host_of_the_endpoints_address() {
     assert_eq!(ask(&proxy_to_name).status, 200);
     assert_eq!(only(&named).name.as_deref(), Some("localhost"));
     proxy_to_name.stop();
+}
+
+/// Also where a service is asked for: the one that offers it. And hands are shaken before the first request.
+#[test]
+fn what_dns_is_asked_for_is_what_the_endpoint_must_be() {
+    let pki = Pki::new();
+    let endpoint = pki.ca.issue(&Leaf::server(&["shop.test"]));
+    let backend = backend("b", server(&endpoint, None, &["http/1.1"]));
+    let (dns, port) = (Dns::start(), backend.address.port());
+    dns.set("shop.test", &[backend.address.ip()]);
+    dns.set_services("_http._tcp.shop.test", &[(0, 0, port, "shop.test")]);
+    for asked in [
+        format!("name: shop.test, port: {port}"),
+        "name: _http._tcp.shop.test, records: srv".to_owned(),
+    ] {
+        let shaken = backend.handshakes().len();
+        let endpoints = format!("endpoints: [{{ address: \"{}\" }}]", backend.address);
+        let by_name = format!(
+            "dns: {{ {asked}, resolvers: [\"{}\"] }}, pool: {{ preconnect: true }}, {}",
+            dns.address,
+            tls(&pki, "")
+        );
+        let config = all_to(backend.address).replace(&endpoints, &by_name);
+        let proxy = Proxy::start_with(&config, &["--workers", "1"]);
+        eventually("a handshake", || {
+            (backend.handshakes().len() > shaken).then_some(())
+        });
+        assert_eq!(ask(&proxy).status, 200);
+        let all = backend.handshakes();
+        assert_eq!(all.len(), shaken + 1, "{all:?}");
+        assert_eq!(all[shaken].name.as_deref(), Some("shop.test"));
+        proxy.stop();
+    }
 }
 
 #[test]
