@@ -119,6 +119,7 @@ impl App {
         let admin = admin::serve(&state, options.admin).await?;
         upkeep::discover(&snapshot).await;
         upkeep::tend(&snapshot, None, manager.mailboxes());
+        preconnect::made(&snapshot).await;
         manager.apply(prepared, &snapshot).await;
         state.note_bound(manager.bound());
         let reloader = Reloader {

@@ -10,12 +10,16 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::listener::manager::Command;
+use crate::snapshot::Snapshot;
 use crate::upstream::backend::Backend;
 use crate::upstream::connect::ConnectError;
-use crate::upstream::endpoint::Endpoint;
+use crate::upstream::endpoint::{Endpoint, State};
 
 /// Between two tries at an endpoint that cannot be reached.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// Longest that a start waits.
+const AT_START: Duration = Duration::from_secs(1);
 
 type Mailboxes = Arc<[mpsc::Sender<Command>]>;
 
@@ -45,6 +49,23 @@ pub(super) async fn tend(backend: Weak<Backend>, workers: Mailboxes) {
         };
         if !goes_on {
             return;
+        }
+    }
+}
+
+/// Waits, but not for long, until the endpoints of a start have been checked and connected to.
+pub(super) async fn made(snapshot: &Snapshot) {
+    let deadline = tokio::time::Instant::now() + AT_START;
+    let backends = snapshot.backends.values();
+    for backend in backends.filter(|it| it.settings().pool.preconnect) {
+        let mut changed = backend.changed();
+        while backend.endpoints().count(State::Unknown) > 0 {
+            if tokio::time::timeout_at(deadline, changed.changed())
+                .await
+                .is_err()
+            {
+                return;
+            }
         }
     }
 }

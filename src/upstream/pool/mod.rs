@@ -148,7 +148,7 @@ impl Pools {
             }
         };
         // So are those here: this request could not use them.
-        self.relieve();
+        self.relieve_here(backend);
         let freed = async {
             tokio::select! {
                 () = backend.freed().notified() => {}
@@ -266,9 +266,16 @@ impl Pools {
             pools.relieve();
         }
         for pool in self.by_endpoint.borrow().values() {
-            let pending = pool.metrics.pending.load(Ordering::Relaxed) as usize;
-            let closed = pool.http1.close(pending);
-            pool.http2.close(pending - closed);
+            pool.relieve();
+        }
+    }
+
+    fn relieve_here(&self, backend: &Backend) {
+        let pools = self.by_endpoint.borrow();
+        for member in backend.endpoints().all() {
+            if let Some(pool) = pools.get(&member.endpoint.id()) {
+                pool.relieve();
+            }
         }
     }
 
@@ -293,6 +300,15 @@ impl Pool {
         let wanted_here = self.waiting.get() > 0;
         let wanted = wanted_here || self.metrics.pending.load(Ordering::Relaxed) == 0;
         wanted && !self.is_gone() && self.http1.len() < self.settings.max_idle
+    }
+
+    /// Closes as many unused connections as requests wait for one to this backend.
+    fn relieve(&self) {
+        let pending = self.metrics.pending.load(Ordering::Relaxed) as usize;
+        if pending > 0 {
+            let closed = self.http1.close(pending);
+            self.http2.close(pending - closed);
+        }
     }
 
     /// A connection or stream may be used by whoever waits here.
