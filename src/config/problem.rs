@@ -114,6 +114,8 @@ codes! {
     MirrorReference "W0334" Warning "A mirror names a backend that does not exist or is outside of the file; nothing is copied.";
     Mirror "W0335" Error "A mirror has a value out of its range.";
     Rate "W0336" Error "A rate has a value out of its range, or a key with not exactly one source.";
+    Compression "W0337" Error "Compression is for something that is no media type.";
+    Hedge "W0338" Error "A hedge does not say after how long, or says it twice.";
 
     NoListeners "W0401" Error "There is no listener.";
     ListenerConflict "W0402" Error "Two listeners have the same address and the same hostname.";

@@ -15,6 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
+use super::compression::Compressed;
 use super::copy::{BodyCopy, Recorder, Whole};
 use super::headers;
 use super::replay::Sending;
@@ -334,6 +335,7 @@ enum Source {
     Done,
     Own(Bytes),
     Upstream(Incoming),
+    Compressed(Pin<Box<Compressed>>),
 }
 
 impl Idle {
@@ -354,14 +356,7 @@ pub(crate) struct Cut(End);
 impl ResponseBody {
     /// A body of our own.
     pub(crate) fn own(bytes: Bytes) -> Self {
-        Self {
-            source: Source::Own(bytes),
-            finish: None,
-            deadline: None,
-            idle: None,
-            bytes: 0,
-            bodiless: false,
-        }
+        Self::new(Source::Own(bytes))
     }
 
     /// No body.
@@ -371,8 +366,17 @@ impl ResponseBody {
 
     /// An endpoint's body.
     pub(crate) fn upstream(incoming: Incoming) -> Self {
+        Self::new(Source::Upstream(incoming))
+    }
+
+    /// An endpoint's body, compressed.
+    pub(crate) fn compressed(body: Compressed) -> Self {
+        Self::new(Source::Compressed(Box::pin(body)))
+    }
+
+    fn new(source: Source) -> Self {
         Self {
-            source: Source::Upstream(incoming),
+            source,
             finish: None,
             deadline: None,
             idle: None,
@@ -443,7 +447,8 @@ impl Body for ResponseBody {
                 this.end(End::Complete);
                 return Poll::Ready((!bytes.is_empty()).then_some(Ok(Frame::data(bytes))));
             }
-            Source::Upstream(incoming) => Pin::new(incoming).poll_frame(cx),
+            Source::Upstream(incoming) => Pin::new(incoming).poll_frame(cx).map_err(drop),
+            Source::Compressed(body) => body.as_mut().poll_frame(cx).map_err(drop),
         };
         let Poll::Ready(frame) = polled else {
             let idle = this.idle.as_mut().map(|idle| idle.wait());
@@ -469,8 +474,9 @@ impl Body for ResponseBody {
                 if let (Some(trailers), Some(finish)) = (frame.trailers_ref(), &mut this.finish) {
                     finish.trailers(trailers);
                 }
-                // hyper does not ask again after the last byte of a body whose length it knows.
-                if this.is_end_stream() {
+                // hyper does not ask again after trailers, nor after the last byte of a body whose
+                // length it knows.
+                if frame.is_trailers() || this.is_end_stream() {
                     this.end(End::Complete);
                 }
                 Poll::Ready(Some(Ok(passed_on(frame))))
@@ -483,6 +489,7 @@ impl Body for ResponseBody {
             Source::Done => true,
             Source::Own(bytes) => bytes.is_empty(),
             Source::Upstream(incoming) => incoming.is_end_stream(),
+            Source::Compressed(body) => body.is_end_stream(),
         }
     }
 
@@ -491,6 +498,7 @@ impl Body for ResponseBody {
             Source::Done => SizeHint::with_exact(0),
             Source::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Source::Upstream(incoming) => incoming.size_hint(),
+            Source::Compressed(body) => body.size_hint(),
         }
     }
 }

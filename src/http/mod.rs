@@ -5,6 +5,7 @@
 
 pub(crate) mod authority;
 pub(crate) mod body;
+pub(crate) mod compression;
 pub(crate) mod copy;
 pub(crate) mod cors;
 pub(crate) mod flood;

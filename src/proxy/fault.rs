@@ -1,22 +1,33 @@
 //! Failures that are made on purpose: before anything else is done with a request.
 //!
 //! Owns what happens to it. What is injected never reaches an endpoint, so that it counts against
-//! none; [`Outcome::fault`] marks the request for whoever judges versions.
+//! none, and a rollout leaves it out.
 
+use std::pin::Pin;
 use std::time::Instant;
 
 use super::error::ProxyError;
 use super::outcome::Outcome;
 use crate::route::RequestView;
 use crate::snapshot::fault::{Abort, Fault};
+use crate::snapshot::filters::Filters;
+use crate::snapshot::trial::First;
 use crate::telemetry::fault::Injected;
 use crate::telemetry::reason::Reason;
 
-/// Delays or fails the request as the faults say. A delay ends at `until`.
-///
-/// # Errors
-/// The failure.
-pub(crate) async fn inject(
+/// Delays or fails the request as the filters say, where they do. A delay ends at `until`. Out of line, so
+/// that other requests do not carry its state.
+pub(super) fn inject<'a>(
+    filters: &'a Filters,
+    view: RequestView<'a>,
+    until: Option<Instant>,
+    outcome: &'a mut Outcome,
+) -> Option<Pin<Box<impl Future<Output = Result<(), ProxyError>> + 'a>>> {
+    let faults = &filters.faults;
+    (!faults.is_empty()).then(|| Box::pin(inject_all(faults, view, until, outcome)))
+}
+
+async fn inject_all(
     faults: &[Fault],
     view: RequestView<'_>,
     until: Option<Instant>,
@@ -32,7 +43,7 @@ pub(crate) async fn inject(
         };
         if let Some((_, duration)) = delay {
             fault.metrics.injected(Injected::Delay);
-            outcome.fault = Some(Reason::FaultDelay);
+            mark(outcome, Reason::FaultDelay);
             let over = Instant::now() + duration;
             let over = until.map_or(over, |until| over.min(until));
             tokio::time::sleep_until(over.into()).await;
@@ -54,8 +65,16 @@ pub(crate) async fn inject(
             _ => Injected::Abort,
         };
         fault.metrics.injected(what);
-        outcome.fault = Some(Reason::FaultAbort);
+        mark(outcome, Reason::FaultAbort);
         return Err(error);
     }
     Ok(())
+}
+
+/// For the access log; and a rollout that judges the arm leaves the request out.
+fn mark(outcome: &mut Outcome, reason: Reason) {
+    outcome.fault = Some(reason);
+    if let Some(assigned) = &mut outcome.assigned {
+        assigned.settle(First::LeftOut);
+    }
 }

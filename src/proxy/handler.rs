@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use super::attempt::Answered;
+use super::compress::Compressing;
 use super::context::{Connection, Connections};
 use super::deadline::Deadlines;
 use super::error::ProxyError;
@@ -163,27 +164,24 @@ async fn forward(
     if let Some(answered) = share(&rule, &parts, outcome) {
         return Ok(answered);
     }
-    if rule.limits.is_some() || rule.route_limits.is_some() {
-        let asking = asking(&connection, &parts, client);
-        limits::admit(&rule, &asking, outcome)?; //                                         429, 503
-    }
+    limits::admit(&rule, &asking(&connection, &parts, client), outcome)?; //                429, 503
     let deadlines = deadlines(&rule, &parts, outcome);
     let seen = view(&target, &parts, connection.identity());
-    if !rule.filters.faults.is_empty() {
-        let faults = &rule.filters.faults;
-        Box::pin(fault::inject(faults, seen, deadlines.request(), outcome)).await?; //           any
+    if let Some(faults) = fault::inject(&rule.filters, seen, deadlines.request(), outcome) {
+        faults.await?; //                                                                        any
     }
     if let Some(answer) = &rule.filters.answer {
         return immediate(answer, listener, &asked_at, matched);
     }
     let choice = choose(&rule, &connection, &parts, client, outcome)?; //                    500, 503
-    if !choice.arm.filters.faults.is_empty() {
-        let faults = &choice.arm.filters.faults;
-        Box::pin(fault::inject(faults, seen, deadlines.request(), outcome)).await?; //           any
+    let of_arm = &choice.arm.filters;
+    if let Some(faults) = fault::inject(of_arm, seen, deadlines.request(), outcome) {
+        faults.await?; //                                                                        any
     }
     if let Some(answer) = &choice.arm.filters.answer {
         return immediate(answer, listener, &asked_at, matched);
     }
+    let compressing = Compressing::new(&rule, choice.arm, listener, &parts);
     for_next_hop(&mut parts, &connection, listener, &target);
     let (mut body, progress) = RequestBody::new(body, listener.body_bytes, listener.body_idle);
     outcome.progress = Some(Rc::clone(&progress));
@@ -202,11 +200,20 @@ async fn forward(
         matched,
         upgrade: asked.as_ref().map(|asked| asked.protocol.clone()),
     };
-    if !(rule.filters.mirrors.is_empty() && choice.arm.filters.mirrors.is_empty()) {
-        mirror::copy(&rule, choice.arm, &head, &mut body, &connection);
-    }
+    mirror::copy(&rule, choice.arm, &head, &mut body, &connection);
     let served = call.send(choice.arm, head, body, outcome).await?; //         400, 408, 413, 5xx
-    finish_response(served, &rule, &choice, asked, outcome) //                                   502
+    let until = served.until;
+    let response = finish_response(served, &rule, &choice, asked, outcome)?; //                  502
+    let until = until.filter(|_| is_cut(&response, outcome));
+    let response = match compressing {
+        None => response.map(ResponseBody::upstream),
+        // Out of line, so that other requests do not carry its state.
+        Some(compressing) => Box::pin(compressing.encode(response)).await,
+    };
+    Ok(response.map(|body| {
+        body.with_deadline(until.map(Into::into))
+            .with_idle(rule.timeouts.idle)
+    }))
 }
 
 /// What scripts of other origins may do, for the answer to come; the answer where that was the
@@ -532,7 +539,7 @@ fn finish_response(
     choice: &Choice<'_>,
     asked: Option<Asked>,
     outcome: &mut Outcome,
-) -> Result<Response<ResponseBody>, ProxyError> {
+) -> Result<Response<Incoming>, ProxyError> {
     let Answered {
         mut response,
         lease,
@@ -579,19 +586,15 @@ fn finish_response(
     }
     *response.version_mut() = Version::HTTP_11;
     outcome.lease = Some(lease);
-    // A stream without an end of its own would be cut for nothing but its age.
-    let headers = response.headers();
-    let events = headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
-    let until = served
-        .until
-        .filter(|_| !events && (!outcome.is_grpc || outcome.called_for));
-    Ok(response.map(|body| {
-        ResponseBody::upstream(body)
-            .with_deadline(until.map(Into::into))
-            .with_idle(rule.timeouts.idle)
-    }))
+    Ok(response)
+}
+
+/// Whether the body is cut at the attempt's deadline. A stream without an end of its own would be cut for
+/// nothing but its age.
+fn is_cut<B>(response: &Response<B>, outcome: &Outcome) -> bool {
+    let kind = response.headers().get(CONTENT_TYPE);
+    let events = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+    !events && (!outcome.is_grpc || outcome.called_for)
 }
 
 /// Sends the agreement and copies bytes from then on; the request is recorded when the tunnel ends.

@@ -31,6 +31,9 @@ pub(super) fn admit(
     asking: &Asking<'_>,
     outcome: &mut Outcome,
 ) -> Result<(), ProxyError> {
+    if rule.route_limits.is_none() && rule.limits.is_none() {
+        return Ok(());
+    }
     let all = || [&rule.route_limits, &rule.limits].into_iter().flatten();
     for limits in all() {
         if let Some(bound) = &limits.in_flight {

@@ -44,6 +44,9 @@ pub(super) fn copy(
     body: &mut RequestBody,
     connection: &Rc<Connection>,
 ) {
+    if rule.filters.mirrors.is_empty() && arm.filters.mirrors.is_empty() {
+        return;
+    }
     let of_rule = [&rule.filters];
     let of_arm = [&rule.filters, &arm.filters];
     let of_rule = rule.filters.mirrors.iter().map(|it| (it, &of_rule[..]));

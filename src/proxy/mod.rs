@@ -4,11 +4,13 @@
 //! admin API.
 
 pub(crate) mod attempt;
+mod compress;
 pub(crate) mod context;
 mod deadline;
 pub(crate) mod error;
 mod fault;
 pub(crate) mod handler;
+mod hedge;
 mod limits;
 mod mirror;
 pub(crate) mod outcome;

@@ -41,7 +41,7 @@ pub(crate) struct Outcome {
     /// Status of the response; none while there is none.
     pub(crate) status: Option<StatusCode>,
     pub(crate) reason: Option<Reason>,
-    /// What was done to the request on purpose; evidence must leave it out.
+    /// What was done to the request on purpose.
     pub(crate) fault: Option<Reason>,
     /// Number and name. Not the listener itself: it has the routing table, and a tunnel or a long answer
     /// would keep it.

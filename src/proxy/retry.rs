@@ -13,8 +13,10 @@ use http_body_util::BodyExt;
 use rand::RngExt;
 
 use super::attempt::{Answered, Outgoing, attempt, is_idempotent};
-use super::deadline::Deadlines;
+use super::context::Connection;
+use super::deadline::{AttemptDeadline, Deadlines};
 use super::error::{ProxyError, is_unprocessed};
+use super::hedge;
 use super::outcome::Outcome;
 use crate::http::body::RequestBody;
 use crate::http::replay::Replay;
@@ -24,7 +26,7 @@ use crate::route::MatchedPath;
 use crate::snapshot::rule::{Arm, Asking, BalancedBy, NoChoice, OnTrial, Retry, Rule, Shield, Why};
 use crate::snapshot::trial::First;
 use crate::telemetry::backend::{RetryReason, RetryRefusal};
-use crate::upstream::backend::Holding;
+use crate::upstream::backend::{Backend, Holding};
 use crate::upstream::balance::{self, Ask};
 use crate::upstream::budget::Budget;
 use crate::upstream::connect::ConnectError;
@@ -89,7 +91,10 @@ impl<'a> Call<'a> {
         };
         match again {
             None => {
-                let result = self.attempt(arm, head, body, &mut None, outcome).await;
+                if let Some(budget) = &arm.budget {
+                    budget.deposit();
+                }
+                let result = self.once(arm, head, body, &mut None, outcome).await;
                 self.note_first(&result, outcome);
                 result
             }
@@ -114,6 +119,30 @@ impl<'a> Call<'a> {
         assigned.settle(first(result, pair));
     }
 
+    /// One attempt, with a second one beside it where the rule says so.
+    async fn once(
+        self,
+        arm: &'a Arm,
+        head: Head,
+        body: RequestBody,
+        last: &mut Option<Arc<Endpoint>>,
+        outcome: &mut Outcome,
+    ) -> Result<Served<'a>, ProxyError> {
+        // What is evidence about a version is one attempt.
+        let hedge = hedge::of(arm, &head, &body).filter(|_| outcome.assigned.is_none());
+        match hedge {
+            None => self.attempt(arm, head, body, last, outcome).await,
+            // Out of line, as above.
+            Some(hedge) => Box::pin(self.hedged(hedge, arm, head, last, outcome)).await,
+        }
+    }
+
+    /// Whether the client gets this, whatever else may come.
+    pub(super) fn passes_on(self, result: &Result<Served<'_>, ProxyError>) -> bool {
+        let retry = self.rule.retry.as_ref();
+        result.is_ok() && retry.is_none_or(|retry| Failure::of(result, retry).is_none())
+    }
+
     async fn repeat(
         self,
         (retry, mut budget): (&Retry, Option<&Arc<Budget>>),
@@ -131,7 +160,7 @@ impl<'a> Call<'a> {
             budget.deposit();
         }
         loop {
-            let sent = self.attempt(arm, head.clone(), body.send(), &mut last, outcome);
+            let sent = self.once(arm, head.clone(), body.send(), &mut last, outcome);
             let result = sent.await;
             if again == 0 {
                 self.note_first(&result, outcome);
@@ -221,18 +250,49 @@ impl<'a> Call<'a> {
         outcome: &mut Outcome,
     ) -> Result<Served<'a>, ProxyError> {
         let connection = std::rc::Rc::clone(&outcome.connection);
+        let begun = self.begin(arm, head, body, last.as_deref(), outcome)?;
+        begun.note(last, outcome);
+        let Begun {
+            backend,
+            endpoint,
+            holding,
+            outgoing,
+            until,
+            ..
+        } = begun;
+        // Also while it is waited for: what is dropped then is still told of.
+        outcome.holding = Some(holding);
+        let answered = attempt(&connection, backend, &endpoint, outgoing, until.head)
+            .await
+            .map_err(|error| until.whose(error))?; //                            400, 408, 413, 5xx
+        outcome.attempts += answered.sent - 1;
+        Ok(Served {
+            answered,
+            arm,
+            until: until.whole,
+        })
+    }
+
+    /// Everything before the first byte of an attempt, at another endpoint than `last` where there is one.
+    pub(super) fn begin(
+        self,
+        arm: &'a Arm,
+        head: Head,
+        body: RequestBody,
+        last: Option<&Endpoint>,
+        outcome: &Outcome,
+    ) -> Result<Begun<'a>, ProxyError> {
+        let connection = &outcome.connection;
         let backend = arm.backend.as_ref().ok_or(ProxyError::InvalidBackend)?; //                500
         let serving = backend.begin().ok_or(ProxyError::BackendFull)?; //                        503
         let ask = Ask {
-            not: last.as_deref(),
+            not: last,
             hash: self.hash(arm, &head.parts),
         };
         let endpoint = backend
             .choose(ask, &mut *connection.worker.rng.borrow_mut())
             .ok_or(ProxyError::NoChoice(NoChoice::Unavailable(0)))?; //                           503
-        outcome.endpoint = Some(endpoint.address());
-        outcome.holding = Some(Holding::new(serving, endpoint.begin()));
-        *last = Some(Arc::clone(&endpoint));
+        let holding = Holding::new(serving, endpoint.begin());
         let Head {
             mut parts,
             mut authority,
@@ -256,16 +316,85 @@ impl<'a> Call<'a> {
             body,
             progress,
         };
+        Ok(Begun {
+            arm,
+            backend,
+            endpoint,
+            holding,
+            outgoing,
+            until,
+        })
+    }
+}
+
+/// An attempt that has its endpoint and is about to be sent.
+#[derive(Debug)]
+pub(super) struct Begun<'a> {
+    arm: &'a Arm,
+    backend: &'a Arc<Backend>,
+    endpoint: Arc<Endpoint>,
+    holding: Holding,
+    outgoing: Outgoing,
+    until: AttemptDeadline,
+}
+
+/// An attempt that is over, and what it holds.
+#[derive(Debug)]
+pub(super) struct Tried<'a> {
+    pub(super) result: Result<Served<'a>, ProxyError>,
+    endpoint: Arc<Endpoint>,
+    holding: Holding,
+}
+
+impl<'a> Begun<'a> {
+    pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// Counts it, and notes where it goes.
+    pub(super) fn note(&self, last: &mut Option<Arc<Endpoint>>, outcome: &mut Outcome) {
+        outcome.endpoint = Some(self.endpoint.address());
         outcome.attempts += 1;
-        let answered = attempt(&connection, backend, &endpoint, outgoing, until.head)
-            .await
-            .map_err(|error| until.whose(error))?; //                            400, 408, 413, 5xx
-        outcome.attempts += answered.sent - 1;
-        Ok(Served {
+        *last = Some(Arc::clone(&self.endpoint));
+    }
+
+    /// Sends it.
+    pub(super) async fn run(self, connection: &Connection) -> Tried<'a> {
+        let (until, arm) = (self.until, self.arm);
+        let endpoint = &self.endpoint;
+        let sent = attempt(
+            connection,
+            self.backend,
+            endpoint,
+            self.outgoing,
+            until.head,
+        );
+        let result = sent.await.map_err(|error| until.whose(error));
+        let served = |answered| Served {
             answered,
             arm,
             until: until.whole,
-        })
+        };
+        Tried {
+            result: result.map(served),
+            endpoint: self.endpoint,
+            holding: self.holding,
+        }
+    }
+}
+
+impl<'a> Tried<'a> {
+    /// Makes it the attempt that the request is about.
+    ///
+    /// # Errors
+    /// Its failure.
+    pub(super) fn settle(self, outcome: &mut Outcome) -> Result<Served<'a>, ProxyError> {
+        outcome.endpoint = Some(self.endpoint.address());
+        outcome.holding = Some(self.holding);
+        if let Ok(served) = &self.result {
+            outcome.attempts += served.answered.sent - 1;
+        }
+        self.result
     }
 }
 
@@ -369,7 +498,7 @@ impl Failure {
 
 /// Takes the rest of an answer that nobody gets, so that its connection can be used again. A long one
 /// is not worth the wait.
-fn discard(answered: Answered) {
+pub(super) fn discard(answered: Answered) {
     let Answered {
         response, lease, ..
     } = answered;

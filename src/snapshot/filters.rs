@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 
 use super::fault::Fault;
 use super::mirror::Mirror;
+use crate::http::compression::Compression;
 use crate::http::cors::Cors;
 use crate::route::{HeaderEdits, MatchedPath, PathRewrite, Redirect};
 
@@ -23,6 +24,7 @@ pub(crate) struct Filters {
     pub(crate) rewrite: Option<UrlRewrite>,
     pub(crate) answer: Option<Answer>,
     pub(crate) cors: Option<Box<Cors>>,
+    pub(crate) compression: Option<Arc<Compression>>,
     pub(crate) faults: Vec<Fault>,
     pub(crate) mirrors: Vec<Arc<Mirror>>,
 }
@@ -113,7 +115,11 @@ impl Filters {
         let cors = self.cors.iter().map(ToString::to_string);
         let faults = self.faults.iter().map(ToString::to_string);
         let mirrors = self.mirrors.iter().map(ToString::to_string);
-        cors.chain(faults).chain(mirrors).collect()
+        let compression = self.compression.iter().map(ToString::to_string);
+        cors.chain(faults)
+            .chain(mirrors)
+            .chain(compression)
+            .collect()
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod compile;
 pub(crate) mod current;
 pub(crate) mod fault;
 pub(crate) mod filters;
+pub(crate) mod hedge;
 pub(crate) mod limits;
 pub(crate) mod mirror;
 pub(crate) mod port;

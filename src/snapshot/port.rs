@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use super::authorization::Authorization;
 use super::limits::Bound;
 use super::rule::Rule;
+use crate::http::compression::Compression;
 use crate::http::serve::ServeOptions;
 use crate::route::{HostMap, Table};
 use crate::telemetry::connection::ListenerMetrics;
@@ -77,6 +78,8 @@ pub(crate) struct Listener {
     /// Zero for no bound.
     pub(crate) body_idle: Duration,
     pub(crate) in_flight: Option<Bound>,
+    /// Where neither rule nor backendRef says otherwise.
+    pub(crate) compression: Option<Arc<Compression>>,
     pub(crate) table: Table<Arc<Rule>>,
     /// For requests that match no rule.
     pub(crate) unmatched: Arc<RouteMetrics>,

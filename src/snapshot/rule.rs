@@ -9,6 +9,7 @@ use crossbeam_utils::CachePadded;
 use http::{HeaderMap, HeaderName};
 
 use super::filters::Filters;
+use super::hedge::Hedge;
 use super::limits::Limits;
 use super::trial::{Assigned, Key, Trial};
 use crate::http::headers::cookie;
@@ -53,6 +54,7 @@ pub(crate) struct Arm {
     pub(crate) balanced_by: Option<BalancedBy>,
     /// What sending again may cost this backend; `None` where nothing is sent again.
     pub(crate) budget: Option<Arc<Budget>>,
+    pub(crate) hedge: Option<Hedge>,
     pub(crate) metrics: Arc<RouteMetrics>,
 }
 
@@ -376,6 +378,8 @@ impl Rule {
         let limits = [&self.route_limits, &self.limits].into_iter().flatten();
         let mut policies: Vec<_> = limits.flat_map(|limits| limits.policies()).collect();
         policies.extend(self.filters.policies());
+        let hedge = self.split.arms().find_map(|arm| arm.hedge.as_ref());
+        policies.extend(hedge.map(|it| format!("hedge: another attempt after {}", it.after)));
         policies
     }
 

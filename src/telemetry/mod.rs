@@ -8,6 +8,7 @@ pub(crate) mod backend;
 pub(crate) mod connection;
 pub(crate) mod discovery;
 pub(crate) mod fault;
+pub(crate) mod hedge;
 pub(crate) mod histogram;
 pub(crate) mod http2;
 pub(crate) mod limits;

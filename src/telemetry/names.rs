@@ -68,6 +68,7 @@ metrics! {
     RETRIES_REFUSED = counter("weir_retries_refused_total", "Attempts that failed and were not repeated although the rule repeats such failures, by what stood against it.");
     SHIELDED = counter("weir_shielded_total", "Requests that this backend failed and another one was asked for in its place, by what became of them.");
     SHIFTED = counter("weir_shifted_total", "Requests that another backend served because their own had no usable endpoint.");
+    HEDGES = counter("weir_hedges_total", "Second attempts while the first one was waited for, by what became of them.");
     RATE_KEYS_FORGOTTEN = counter("weir_rate_limit_keys_forgotten_total", "Buckets of keys that were not full and made room for those of others; more `maxKeys` are needed.");
     MIRRORED = counter("weir_mirrored_total", "Copies of requests for a mirror, by what became of them.");
     MIRROR_FIRST_BYTE = histogram("weir_mirror_first_byte_seconds", "From sending a copy to the head of its answer.");

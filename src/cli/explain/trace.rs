@@ -104,6 +104,10 @@ fn follow(
     let (rule, matched) = find(listener, &view)?;
     explanation.rule = Some(named(&rule));
     explanation.policies = rule.policies();
+    let of_listener = listener.compression.iter();
+    let own = rule.filters.compression.is_some();
+    let of_listener = of_listener.filter(|_| !own).map(ToString::to_string);
+    explanation.policies.extend(of_listener);
     if rule.filters.cors.is_some() && cors::is_preflight(view.method, view.headers) {
         explanation.outcome = Some(own_answer());
         return Ok(());

@@ -77,6 +77,7 @@ fn check_list(
             | FilterType::ResponseHeaderModifier
             | FilterType::RequestMirror
             | FilterType::Cors
+            | FilterType::Compression
             | FilterType::FaultInjection => None,
         };
         if let Some(earlier) = earlier {
@@ -106,6 +107,7 @@ fn name_of(kind: FilterType) -> &'static str {
         FilterType::DirectResponse => "DirectResponse",
         FilterType::RequestMirror => "RequestMirror",
         FilterType::Cors => "CORS",
+        FilterType::Compression => "Compression",
         FilterType::FaultInjection => "FaultInjection",
     }
 }
@@ -161,6 +163,9 @@ fn check_one(filter: &Filter, (rule, names): (&Rule, &Names<'_>), at: At<'_>, re
     if let Some(cors) = &filter.cors {
         policies::check_cors(cors, at.key("cors"), report);
     }
+    if let Some(compression) = &filter.compression {
+        policies::check_compression(compression, at.key("compression"), report);
+    }
     if let Some(fault) = &filter.fault_injection {
         policies::check_fault(fault, at.key("faultInjection"), report);
     }
@@ -212,6 +217,11 @@ fn check_shape(filter: &Filter, at: At<'_>, report: &mut Report) {
             filter.request_mirror.is_some(),
         ),
         (FilterType::Cors, "cors", filter.cors.is_some()),
+        (
+            FilterType::Compression,
+            "compression",
+            filter.compression.is_some(),
+        ),
         (
             FilterType::FaultInjection,
             "faultInjection",

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use super::place::{At, Report};
-use super::{Part, at_least_one};
+use super::{Part, at_least_one, policies};
 use crate::config::document::{Admin, ClientValidationMode, Listener, ListenerTls};
 use crate::config::problem::Code;
 use crate::config::values::HostPattern;
@@ -96,6 +96,9 @@ fn check_one(listener: &Listener, at: At<'_>, report: &mut Report) {
     if listener.advertised_port == Some(0) {
         let message = "expected a port from 1 to 65535, found `0`";
         report.add(at.key("advertisedPort").problem(Code::WrongValue, message));
+    }
+    if let Some(compression) = &listener.compression {
+        policies::check_compression(compression, at.key("compression"), report);
     }
     if let Some(tls) = &listener.tls {
         check_tls(tls, at.key("tls"), report);

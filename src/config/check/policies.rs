@@ -3,7 +3,7 @@
 use super::place::{At, Report};
 use super::{Names, at_least_one, matches, with_nearest};
 use crate::config::document::{
-    Cors, FaultInjection, Filter, FilterType, Fraction, RequestMirror, Rule,
+    Compression, Cors, FaultInjection, Filter, FilterType, Fraction, Hedge, RequestMirror, Rule,
 };
 use crate::config::problem::Code;
 
@@ -78,6 +78,35 @@ pub(super) fn check_cors(cors: &Cors, at: At<'_>, report: &mut Report) {
     if cors.max_age == 0 {
         let message = "`maxAge` is at least 1 second";
         report.add(at.key("maxAge").problem(Code::Cors, message));
+    }
+}
+
+pub(super) fn check_hedge(hedge: &Hedge, at: At<'_>, report: &mut Report) {
+    if hedge.after.is_some() == hedge.percentile.is_some() && !at.node.lost {
+        let problem = at.problem(Code::Hedge, "a hedge says once after how long it is made");
+        report.add(problem.help("set `after` or `percentile`"));
+    }
+    if hedge.after.is_some_and(|after| after.is_zero()) {
+        let message = "`after` is 0s; every request would be sent twice";
+        report.add(at.key("after").problem(Code::Hedge, message));
+    }
+    if let Some(percentile) = hedge.percentile.filter(|it| !(50..=99).contains(it)) {
+        let message = format!("`percentile` is 50 to 99, not {percentile}");
+        report.add(at.key("percentile").problem(Code::Hedge, message));
+    }
+}
+
+pub(super) fn check_compression(compression: &Compression, at: At<'_>, report: &mut Report) {
+    let list = at.key("contentTypes");
+    for (index, kind) in compression.content_types.iter().enumerate() {
+        let parts: Vec<_> = kind.split('/').collect();
+        let token = |part: &&str| http::Method::from_bytes(part.as_bytes()).is_ok();
+        if parts.len() != 2 || !parts.iter().all(token) || kind.matches('*').count() > 1 {
+            let message = format!("`{}` is not a media type", kind.escape_debug());
+            let help = "for example `text/*`, `application/json` or `application/*+json`";
+            let problem = list.item(index).problem(Code::Compression, message);
+            report.add(problem.help(help));
+        }
     }
 }
 

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::place::{At, Report};
-use super::{Names, Part, check_listener_name, check_reference, filters, limits, matches, retry};
+use super::{
+    Names, Part, check_listener_name, check_reference, filters, limits, matches, policies, retry,
+};
 use crate::config::document::{
     BackendRef, FilterType, Match, PathMatchType, Route, Rule, RuleTimeouts, Split,
 };
@@ -173,6 +175,9 @@ fn check_rule(rule: &Rule, at: At<'_>, names: &Names<'_>, report: &mut Report) {
     }
     check_timeouts(&rule.timeouts, at.key("timeouts"), report);
     limits::check(&rule.limits, at.key("limits"), report);
+    if let Some(hedge) = &rule.hedge {
+        policies::check_hedge(hedge, at.key("hedge"), report);
+    }
     if let Some(retry) = &rule.retry {
         retry::check(retry, rule, at.key("retry"), report);
     }

@@ -5,6 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::compression::Compression;
 use super::cors::Cors;
 use super::fault::FaultInjection;
 use super::mirror::RequestMirror;
@@ -38,6 +39,9 @@ pub struct Filter {
     /// For `CORS`; on a rule only.
     #[serde(default)]
     pub cors: Option<Cors>,
+    /// For `Compression`.
+    #[serde(default)]
+    pub compression: Option<Compression>,
     /// For `FaultInjection`.
     #[serde(default)]
     pub fault_injection: Option<FaultInjection>,
@@ -62,6 +66,8 @@ pub enum FilterType {
     /// Lets scripts of other origins read answers.
     #[serde(rename = "CORS")]
     Cors,
+    /// Compresses answers. Ours, not the Gateway API's.
+    Compression,
     /// Makes requests slow or lets them fail. Ours, not the Gateway API's.
     FaultInjection,
 }

@@ -5,6 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::compression::Compression;
 use super::tls::ListenerTls;
 use crate::config::values::{Address, ByteSize, Cidr, Duration, HostPattern, Name};
 
@@ -38,6 +39,10 @@ pub struct Listener {
     /// Peers whose `x-forwarded-*` and `x-request-id` are believed.
     #[serde(default)]
     pub trusted_proxies: Vec<Cidr>,
+    /// Compresses answers of all its rules; a filter of a rule or backendRef comes before it. Absent:
+    /// they are left as they are.
+    #[serde(default)]
+    pub compression: Option<Compression>,
     /// Bounds on what a client may send and hold.
     #[serde(default)]
     pub limits: ListenerLimits,

@@ -7,11 +7,13 @@
 mod authorization;
 mod backend;
 mod balancing;
+mod compression;
 mod cors;
 mod discovery;
 mod fault;
 mod filter;
 mod health;
+mod hedge;
 mod limits;
 mod listener;
 mod mirror;
@@ -31,6 +33,7 @@ pub use self::backend::{
     Backend, BackendLimits, BackendProtocol, Endpoint, Pool, ProxyProtocolVersion,
 };
 pub use self::balancing::{HashKey, LoadBalancing, LoadBalancingPolicy, SlowStart};
+pub use self::compression::{Compression, CompressionAlgorithm, CompressionLevel};
 pub use self::cors::Cors;
 pub use self::discovery::{Dns, DnsRecords, EndpointsFile, OnEmpty};
 pub use self::fault::{FaultAbort, FaultDelay, FaultInjection, Fraction};
@@ -41,6 +44,7 @@ pub use self::filter::{
 pub use self::health::{
     GrpcProbe, HealthCheck, HttpProbe, OutlierDetection, SuccessRate, TcpProbe,
 };
+pub use self::hedge::Hedge;
 pub use self::limits::{
     LimitStatus, Overload, RateLimit, RateLimitFields, RateLimitKey, RuleLimits,
 };

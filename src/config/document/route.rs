@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::filter::Filter;
+use super::hedge::Hedge;
 use super::limits::RuleLimits;
 use super::retry::Retry;
 use super::root_path;
@@ -51,6 +52,8 @@ pub struct Rule {
     pub limits: RuleLimits,
     /// Sending a request again when an attempt fails. Absent: only what a stale connection has lost.
     pub retry: Option<Retry>,
+    /// A second attempt while the first one is still waited for. Absent: none.
+    pub hedge: Option<Hedge>,
 }
 
 /// All given fields must match.

@@ -1,4 +1,4 @@
-//! Bounds on requests: new ones, or those that count already.
+//! Bounds on requests, and hedges: new ones, or those that count or have learnt already.
 //!
 //! Must not know listeners, or what is done beyond a bound.
 
@@ -10,8 +10,10 @@ use http::StatusCode;
 use super::Compiler;
 use super::values::named_cookie;
 use crate::config::document as written;
+use crate::snapshot::hedge::{After, Hedge, Percentile};
 use crate::snapshot::limits::{Bound, Limits, RateKey, RateLimit};
 use crate::snapshot::rule::KeySource;
+use crate::telemetry::hedge::HedgeMetrics;
 use crate::telemetry::limits::RateMetrics;
 use crate::telemetry::route::NONE;
 
@@ -62,6 +64,40 @@ impl Compiler<'_> {
             },
             rates: written.rates.iter().enumerate().map(rate).collect(),
         }))
+    }
+}
+
+impl Compiler<'_> {
+    /// The hedge of a backend in a rule; what it has learnt lives on.
+    pub(super) fn hedge(
+        &self,
+        route: &str,
+        rule: &str,
+        backend: &str,
+        written: &written::Rule,
+    ) -> Option<Hedge> {
+        let hedge = written.hedge.as_ref()?;
+        let rules = self.earlier.iter().flat_map(|earlier| &earlier.rules);
+        let mut earlier = rules
+            .filter(|it| *it.route == *route && *it.name == *rule)
+            .flat_map(|it| it.split.arms())
+            .filter(|arm| *arm.name == *backend)
+            .filter_map(|arm| match &arm.hedge.as_ref()?.after {
+                After::Learnt(percentile) => Some(percentile),
+                After::Fixed(_) => None,
+            });
+        let after = match (hedge.after, hedge.percentile) {
+            (Some(after), _) => After::Fixed(after.get()),
+            (None, percent) => {
+                let percent = percent.unwrap_or(99);
+                let same = earlier.find(|it| it.percent() == percent);
+                After::Learnt(same.map_or_else(|| Percentile::new(percent), Arc::clone))
+            }
+        };
+        Some(Hedge {
+            after,
+            metrics: HedgeMetrics::new(self.registry, route, rule, backend),
+        })
     }
 }
 

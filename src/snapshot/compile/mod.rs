@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 
 use crossbeam_utils::CachePadded;
 
-use self::policies::FilterOwner;
+use self::policies::{FilterOwner, compile_compression};
 use self::values::{
     balanced_by, compile_authorization, compile_filters, compile_match, key_source,
 };
@@ -325,6 +325,10 @@ impl Compiler<'_> {
             body_bytes: written.limits.body_bytes.map_or(u64::MAX, |bytes| bytes.0),
             body_idle: written.timeouts.body.get(),
             in_flight: self.in_flight(written),
+            compression: written
+                .compression
+                .as_ref()
+                .map(|it| Arc::new(compile_compression(it))),
             table: table.build(),
             unmatched: RouteMetrics::new(self.registry, NONE, NONE, NONE, None),
         })
@@ -438,10 +442,12 @@ impl Compiler<'_> {
         let mut arms = Vec::new();
         for reference in &written.backend_refs {
             let mut arm = self.arm(route, name, reference, backends)?;
-            arm.budget = written
-                .retry
-                .as_ref()
-                .map(|retry| self.budget(route, name, reference.name.as_str(), retry));
+            let again = written.retry.is_some() || written.hedge.is_some();
+            arm.budget = again.then(|| {
+                let retry = written.retry.clone().unwrap_or_default();
+                self.budget(route, name, reference.name.as_str(), &retry)
+            });
+            arm.hedge = self.hedge(route, name, reference.name.as_str(), written);
             arms.push((arm, reference.weight.get()));
         }
         let split = Split::new(arms);
@@ -544,6 +550,7 @@ impl Compiler<'_> {
             backend: backend.cloned(),
             filters: compile_filters(&owner, &written.filters)?,
             budget: None,
+            hedge: None,
             metrics: RouteMetrics::new(
                 self.registry,
                 route,

@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::StatusCode;
+use tower_http::CompressionLevel;
 
 use super::CompileError;
 use super::values::compile_match;
 use crate::config::document as written;
+use crate::http::compression::{Algorithm, Compression, TypePattern};
 use crate::http::cors::{Allowed, Cors};
 use crate::snapshot::chance::Chance;
 use crate::snapshot::fault::{Abort, Fault};
@@ -40,6 +42,25 @@ pub(super) fn compile_mirror(owner: &FilterOwner<'_>, written: &written::Request
         timeout: written.timeout.get(),
         shadow_host: written.shadow_host,
         metrics: MirrorMetrics::new(owner.registry, route, rule, name),
+    }
+}
+
+pub(super) fn compile_compression(written: &written::Compression) -> Compression {
+    let algorithm = |it: &written::CompressionAlgorithm| match it {
+        written::CompressionAlgorithm::Zstd => Algorithm::Zstd,
+        written::CompressionAlgorithm::Br => Algorithm::Br,
+        written::CompressionAlgorithm::Gzip => Algorithm::Gzip,
+    };
+    let types = written.content_types.iter();
+    Compression {
+        algorithms: written.algorithms.iter().map(algorithm).collect(),
+        types: types.map(|it| TypePattern::new(it)).collect(),
+        min_bytes: written.min_bytes.0,
+        events: written.events,
+        level: match written.level {
+            written::CompressionLevel::Fastest => CompressionLevel::Fastest,
+            written::CompressionLevel::Default => CompressionLevel::Default,
+        },
     }
 }
 

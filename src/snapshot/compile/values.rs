@@ -8,7 +8,9 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 
 use super::CompileError;
-use super::policies::{FilterOwner, compile_cors, compile_fault, compile_mirror};
+use super::policies::{
+    FilterOwner, compile_compression, compile_cors, compile_fault, compile_mirror,
+};
 use crate::config::document as written;
 use crate::config::values::HostPattern;
 use crate::http::path;
@@ -138,6 +140,9 @@ pub(super) fn compile_filters(
         }
         if let Some(cors) = &filter.cors {
             filters.cors = Some(Box::new(compile_cors(cors)));
+        }
+        if let Some(compression) = &filter.compression {
+            filters.compression = Some(Arc::new(compile_compression(compression)));
         }
         if let Some(fault) = &filter.fault_injection {
             filters.faults.push(compile_fault(owner, fault)?);
