@@ -46,7 +46,7 @@ pub(super) async fn http1(
 /// What an endpoint allows on a connection of HTTP/2.
 #[derive(Debug)]
 pub(super) struct Allowed {
-    /// SETTINGS_MAX_CONCURRENT_STREAMS.
+    /// SETTINGS_MAX_CONCURRENT_STREAMS; one until it has come.
     pub(super) streams: Cell<usize>,
     /// SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 8441, 3).
     pub(super) tunnels: Cell<bool>,
@@ -72,7 +72,8 @@ pub(super) async fn http2(
         .handshake(TokioIo::new(stream))
         .await?;
     let allowed = Rc::new(Allowed {
-        streams: Cell::new(connection.current_max_send_streams()),
+        // Whoever asked for it has one. What HTTP/2 assumes before it is told would send all others here.
+        streams: Cell::new(1),
         tunnels: Cell::new(false),
         told: Greeting::default(),
     });
@@ -83,8 +84,10 @@ pub(super) async fn http2(
         let mut greeted = pin!(greeting.come());
         poll_fn(|cx| {
             let ended = connection.as_mut().poll(cx).map(drop);
-            shared.streams.set(connection.current_max_send_streams());
-            if !shared.told.is_over() && greeted.as_mut().poll(cx).is_ready() {
+            if shared.told.is_over() {
+                shared.streams.set(connection.current_max_send_streams());
+            } else if greeted.as_mut().poll(cx).is_ready() {
+                shared.streams.set(connection.current_max_send_streams());
                 let tunnels = connection.is_extended_connect_protocol_enabled();
                 shared.tunnels.set(tunnels);
                 shared.told.over();
