@@ -26,8 +26,8 @@ pub struct Dns {
     /// What becomes of the endpoints when there are no records, or no such name.
     #[serde(default)]
     pub on_empty: OnEmpty,
-    /// The name is asked for again after its records' time to live, but not sooner than this. Also the
-    /// wait after a failure, which doubles with each further one.
+    /// The name is asked for again after the time to live of its records, or of the answer that there are
+    /// none, but not sooner than this. Also the wait after a failure, which doubles with each further one.
     #[serde(default = "one_second")]
     pub min_ttl: Duration,
     /// Nor later than this.

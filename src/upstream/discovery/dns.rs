@@ -11,8 +11,8 @@ use hickory_resolver::config::{
     ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts, ServerOrderingStrategy,
 };
 use hickory_resolver::lookup::Lookup;
-use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::rr::{RData, RecordType};
 use hickory_resolver::{Resolver, TokioResolver};
 
@@ -49,8 +49,8 @@ pub(crate) enum Records {
 
 /// Why there are no records.
 enum NoRecords {
-    /// There are none.
-    Empty(String),
+    /// There are none, and will be none for so long.
+    Empty(String, Duration),
     Failed(String),
 }
 
@@ -74,14 +74,15 @@ impl DnsSettings {
                 answer: Answer::Endpoints(listed),
                 good_for: until.saturating_duration_since(now),
             },
-            Err(why) => Told {
-                answer: match why {
-                    NoRecords::Empty(said) => Answer::Empty {
-                        remove: self.remove_on_empty,
-                        said,
-                    },
-                    NoRecords::Failed(why) => Answer::Failed(why),
+            Err(NoRecords::Empty(said, good_for)) => Told {
+                answer: Answer::Empty {
+                    remove: self.remove_on_empty,
+                    said,
                 },
+                good_for,
+            },
+            Err(NoRecords::Failed(why)) => Told {
+                answer: Answer::Failed(why),
                 good_for: Duration::ZERO,
             },
         }
@@ -157,9 +158,7 @@ async fn addresses(
     let (four, six) = tokio::join!(of(ipv4, RecordType::A), of(ipv6, RecordType::AAAA));
     match (four, six) {
         (Some(one), None) | (None, Some(one)) => one,
-        (None, None) => Err(NoRecords::Empty(
-            "no family of addresses is asked for".to_owned(),
-        )),
+        (None, None) => Err(none("no family of addresses is asked for".to_owned())),
         (Some(four), Some(six)) => either(four, six, kept),
     }
 }
@@ -176,7 +175,9 @@ fn either(
     };
     match (four, six) {
         (Ok(four), Ok(six)) => and(four, &mut six.addresses.into_iter(), six.until),
-        (Ok(found), Err(NoRecords::Empty(_))) | (Err(NoRecords::Empty(_)), Ok(found)) => Ok(found),
+        (Ok(found), Err(NoRecords::Empty(..))) | (Err(NoRecords::Empty(..)), Ok(found)) => {
+            Ok(found)
+        }
         (Ok(four), Err(NoRecords::Failed(_))) => {
             let until = four.until;
             and(
@@ -196,7 +197,9 @@ fn either(
         (Err(NoRecords::Failed(why)), Err(_)) | (Err(_), Err(NoRecords::Failed(why))) => {
             Err(NoRecords::Failed(why))
         }
-        (Err(NoRecords::Empty(why)), Err(NoRecords::Empty(_))) => Err(NoRecords::Empty(why)),
+        (Err(NoRecords::Empty(why, four)), Err(NoRecords::Empty(_, six))) => {
+            Err(NoRecords::Empty(why, four.min(six)))
+        }
     }
 }
 
@@ -228,7 +231,7 @@ async fn services(
                 }));
             }
             // A target on its way out; a failure says nothing about it.
-            Err(NoRecords::Empty(_)) => {}
+            Err(NoRecords::Empty(..)) => {}
             Err(NoRecords::Failed(why)) => {
                 return Err(NoRecords::Failed(format!("{target}: {why}")));
             }
@@ -236,7 +239,7 @@ async fn services(
     }
     if listed.is_empty() {
         let why = format!("no target of {name} has an address");
-        return Err(NoRecords::Empty(why));
+        return Err(none(why));
     }
     Ok((listed, until))
 }
@@ -257,8 +260,9 @@ fn found(
     let records = lookup.answers().iter();
     let addresses: Vec<_> = records.filter_map(|record| of(&record.data)).collect();
     if addresses.is_empty() {
-        let why = format!("no records for {}", lookup.query());
-        return Err(NoRecords::Empty(why));
+        let query = lookup.query();
+        let why = format!("no {} records for {}", query.query_type, query.name);
+        return Err(none(why));
     }
     Ok(Found {
         addresses,
@@ -266,12 +270,19 @@ fn found(
     })
 }
 
+fn none(why: String) -> NoRecords {
+    NoRecords::Empty(why, Duration::ZERO)
+}
+
 fn no_records(error: NetError) -> NoRecords {
-    if error.is_no_records_found() {
-        NoRecords::Empty(error.to_string())
-    } else {
-        NoRecords::Failed(error.to_string())
-    }
+    let NetError::Dns(DnsError::NoRecordsFound(none)) = error else {
+        return NoRecords::Failed(error.to_string());
+    };
+    let (query, code) = (&none.query, none.response_code);
+    let said = format!("no {} records for {}: {code}", query.query_type, query.name);
+    // RFC 2308, 5.
+    let good_for = Duration::from_secs(none.negative_ttl.unwrap_or(0).into());
+    NoRecords::Empty(said, good_for)
 }
 
 impl fmt::Display for DnsSettings {
@@ -293,7 +304,7 @@ mod tests {
 
     fn of(text: &str) -> Result<Found, NoRecords> {
         match text {
-            "empty" => Err(NoRecords::Empty(String::new())),
+            "empty" => Err(none(String::new())),
             "failed" => Err(NoRecords::Failed(String::new())),
             addresses => Ok(Found {
                 addresses: addresses.split(' ').map(|it| it.parse().unwrap()).collect(),
@@ -322,7 +333,7 @@ mod tests {
                     let texts = found.addresses.iter().map(ToString::to_string);
                     texts.collect::<Vec<_>>().join(" ")
                 }
-                Err(NoRecords::Empty(_)) => "empty".to_owned(),
+                Err(NoRecords::Empty(..)) => "empty".to_owned(),
                 Err(NoRecords::Failed(_)) => "failed".to_owned(),
             };
             assert_eq!(found, expected, "{four}, {six}");
