@@ -3,6 +3,7 @@
 //! Owns canonical authority and path, hop-by-hop fields, trace context, bodies and tunnels.
 //! Must not know routes, backends or snapshots.
 
+pub(crate) mod age;
 pub(crate) mod authority;
 pub(crate) mod body;
 pub(crate) mod compression;

@@ -27,10 +27,11 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
+use super::age::{Age, AgeLimits, Past};
 use super::body::ResponseBody;
 use super::flood::{Budget, Limits};
 use super::socket::{Framed, Watched};
-use super::stall::{Noted, Paced, Sending, Signals, Stall, Streams};
+use super::stall::{Carried, Noted, Paced, Sending, Signals, Stall, Streams};
 use crate::telemetry::http2::Http2Limit;
 use crate::tls::stream::Stream;
 
@@ -47,6 +48,8 @@ pub(crate) struct ServeOptions {
     pub(crate) idle_timeout: Duration,
     /// Without any progress of bytes that wait for the client to take them.
     pub(crate) write_timeout: Duration,
+    /// Of a connection as a whole.
+    pub(crate) age: AgeLimits,
     /// Bytes of a head.
     pub(crate) header_bytes: usize,
     /// Fields of a head.
@@ -82,10 +85,14 @@ enum State {
 #[derive(Debug)]
 pub(crate) struct Control {
     clock: Rc<Cell<Instant>>,
+    age: Age,
+    /// HTTP/2 has a word for its end (GOAWAY); in HTTP/1 it goes with an answer.
+    http2: Cell<bool>,
     state: Cell<State>,
     since: Cell<Instant>,
     in_flight: Cell<u32>,
     signals: Arc<Signals>,
+    carried: Rc<Carried>,
     stall: Rc<Stall>,
     close: Cell<Close>,
     /// No request has come yet.
@@ -98,11 +105,19 @@ pub(crate) struct Control {
 impl Control {
     /// A connection that has just been accepted. `clock` is the worker's coarse one.
     pub(crate) fn new(clock: Rc<Cell<Instant>>) -> Rc<Self> {
+        let age = Age::new(clock.get());
+        Self::of(clock, age)
+    }
+
+    fn of(clock: Rc<Cell<Instant>>, age: Age) -> Rc<Self> {
         let (now, signals) = (clock.get(), Arc::<Signals>::default());
         Rc::new(Self {
             stall: Rc::new(Stall::new(Arc::clone(&signals), Rc::clone(&clock))),
             signals,
+            carried: Rc::default(),
             clock,
+            age,
+            http2: Cell::new(false),
             state: Cell::new(State::Idle),
             since: Cell::new(now),
             in_flight: Cell::new(0),
@@ -113,14 +128,35 @@ impl Control {
         })
     }
 
-    /// For the tunnel that the connection, or its stream that is polled now, becomes.
+    /// For the tunnel that the connection, or its stream that is polled now, becomes. It is as old.
     pub(crate) fn tunnel(&self) -> (Rc<Self>, Sending) {
-        (Self::new(Rc::clone(&self.clock)), self.stall.tunnel())
+        let tunnel = Self::of(Rc::clone(&self.clock), self.age.clone());
+        (tunnel, self.stall.tunnel())
+    }
+
+    /// From now on its age is bounded. `chance` from 0 to 1.
+    pub(crate) fn limit_age(&self, limits: AgeLimits, chance: f64) {
+        self.age.limit(limits, chance);
+    }
+
+    /// Whether the client is told with its next answer that the connection closes, for its age.
+    pub(crate) fn is_aged(&self) -> bool {
+        self.age.past() != Past::None
+    }
+
+    /// Whether what ends now ends because the connection is too old, and had its grace.
+    pub(crate) fn is_past_grace(&self) -> bool {
+        self.age.past() == Past::Grace
     }
 
     /// The client's side of a tunnel: bytes that it does not take are seen.
     pub(super) fn watch<T>(&self, client: T) -> Noted<T> {
-        Noted::new(client, Arc::clone(&self.signals))
+        Noted::new(client, Arc::clone(&self.signals), Rc::clone(&self.carried))
+    }
+
+    /// Bytes that a tunnel has carried from its client and to it.
+    pub(crate) fn carried(&self) -> (u64, u64) {
+        (self.carried.from_client.get(), self.carried.to_client.get())
     }
 
     /// Asks the connection to end; never takes back an earlier, stronger wish.
@@ -156,6 +192,12 @@ impl Control {
         let late = |bound: Duration| !bound.is_zero() && spent > bound;
         if self.stall.sweep(now, options.write_timeout) {
             self.close(Close::Now);
+        }
+        match self.age.sweep(now) {
+            // A client of HTTP/1 that is between two requests may be sending the next one.
+            Past::Limit if self.http2.get() => self.close(Close::Graceful),
+            Past::Grace => self.close(Close::Now),
+            Past::Limit | Past::None => {}
         }
         match self.state.get() {
             // hyper closes an idle connection that is asked to end, but not one without any request
@@ -277,6 +319,7 @@ where
     };
     let resets = options.half_close && !http2;
     let socket = Watched::new(stream, Arc::clone(&control.signals), resets);
+    control.http2.set(http2);
     if http2 {
         serve_http2(socket, options, control, service).await
     } else {

@@ -54,12 +54,28 @@ impl Signals {
 pub(super) struct Noted<T> {
     client: T,
     signals: Arc<Signals>,
+    carried: Rc<Carried>,
+}
+
+/// Bytes of a tunnel.
+#[derive(Debug, Default)]
+pub(super) struct Carried {
+    pub(super) from_client: Cell<u64>,
+    pub(super) to_client: Cell<u64>,
 }
 
 impl<T> Noted<T> {
-    pub(super) fn new(client: T, signals: Arc<Signals>) -> Self {
-        Self { client, signals }
+    pub(super) fn new(client: T, signals: Arc<Signals>, carried: Rc<Carried>) -> Self {
+        Self {
+            client,
+            signals,
+            carried,
+        }
     }
+}
+
+fn add(count: &Cell<u64>, bytes: usize) {
+    count.set(count.get().saturating_add(bytes as u64));
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Noted<T> {
@@ -68,7 +84,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for Noted<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.client).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.client).poll_read(cx, buf);
+        add(&self.carried.from_client, buf.filled().len() - before);
+        polled
     }
 }
 
@@ -79,6 +98,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Noted<T> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.client).poll_write(cx, buf);
+        if let Poll::Ready(Ok(written)) = polled {
+            add(&self.carried.to_client, written);
+        }
         self.signals.wrote(polled)
     }
 

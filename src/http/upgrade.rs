@@ -75,21 +75,16 @@ fn agreed(asked: &HeaderValue, answer: &HeaderMap) -> bool {
         .is_some_and(|got| asked.as_bytes().eq_ignore_ascii_case(got.as_bytes()))
 }
 
-/// Copies both ways until both sides have ended. Returns the bytes from the client and to it; an
-/// error of either side ends the tunnel, as it would end the connection that it stands for. `control`
-/// sees when the client does not take what is written for it.
-pub(crate) async fn tunnel(
-    client: OnUpgrade,
-    endpoint: OnUpgrade,
-    control: &Control,
-) -> (u64, u64) {
+/// Copies both ways until both sides have ended; an error of either side ends the tunnel, as it would
+/// end the connection that it stands for. `control` sees what goes by, and when the client does not take
+/// what is written for it.
+pub(crate) async fn tunnel(client: OnUpgrade, endpoint: OnUpgrade, control: &Control) {
     let Ok((client, endpoint)) = tokio::try_join!(client, endpoint) else {
-        return (0, 0);
+        return;
     };
     let (mut client, mut endpoint) = (control.watch(TokioIo::new(client)), TokioIo::new(endpoint));
-    copy_bidirectional(&mut client, &mut endpoint)
-        .await
-        .unwrap_or((0, 0))
+    // How it ends is told by who ends it.
+    drop(copy_bidirectional(&mut client, &mut endpoint).await);
 }
 
 #[cfg(test)]

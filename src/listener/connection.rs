@@ -24,6 +24,11 @@ pub(crate) fn spawn(stream: TcpStream, peer: SocketAddr, worker: &Rc<Worker>, do
     let control = Control::new(Rc::clone(&worker.clock));
     // It may have been accepted, or handed over, after the wish to close went round.
     control.close(worker.closing.get());
+    let age = door.options.age;
+    if !age.limit.is_zero() {
+        let chance = rand::RngExt::random(&mut *worker.rng.borrow_mut());
+        control.limit_age(age, chance);
+    }
     let entered = Connections::enter(worker, Arc::clone(door), Rc::clone(&control));
     let (worker, door) = (Rc::clone(worker), Arc::clone(door));
     drop(tokio::task::spawn_local(async move {

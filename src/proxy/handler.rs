@@ -117,7 +117,9 @@ pub(crate) async fn handle(exchange: Exchange) -> Result<Response<ResponseBody>,
     if let Some(client) = outcome.upgrade.take() {
         return Ok(tunnel(response, client, outcome));
     }
-    if http1 && outcome.connection.worker.last_requests.get() {
+    let last =
+        outcome.connection.worker.last_requests.get() || outcome.connection.control.is_aged();
+    if http1 && last {
         response
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -613,14 +615,12 @@ fn tunnel(
     let outcome = outcome.into_tunnel();
     drop(tokio::task::spawn_local(async move {
         let _held = (busy, entered);
-        let bytes = control
-            .until_closed(upgrade::tunnel(client, endpoint, &control))
-            .await;
-        let (from_client, to_client) = bytes.unwrap_or_default();
+        let tunnel = upgrade::tunnel(client, endpoint, &control);
+        let ended = control.until_closed(tunnel).await.is_some();
         if control.is_stalled() {
             sending.cut();
         }
-        outcome.finish(from_client, to_client, control.is_stalled());
+        outcome.finish(&control, ended);
     }));
     response
 }

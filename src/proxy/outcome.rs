@@ -17,7 +17,7 @@ use super::context::{Began, Connection};
 use crate::config::values::Identity;
 use crate::http::body::{End, Finish, RequestProgress};
 use crate::http::grpc;
-use crate::http::serve::{Close, RequestGuard};
+use crate::http::serve::{Close, Control, RequestGuard};
 use crate::http::trace::Traceparent;
 use crate::snapshot::AccessLogHandle;
 use crate::snapshot::limits::Held;
@@ -167,16 +167,23 @@ impl Outcome {
         TunnelOutcome(self)
     }
 
-    /// A connection ends early because its client closes it or does not read, or because the process has run out of
-    /// time to drain.
-    fn who_left(&self) -> Reason {
-        if self.connection.control.is_stalled() {
-            Reason::TimeoutAfterHeaders
+    /// Why this side has ended a connection, or a tunnel, before it was over. `None` if it has not.
+    fn cut(&self, control: &Control) -> Option<Reason> {
+        if control.is_stalled() {
+            Some(Reason::TimeoutAfterHeaders)
+        } else if control.is_past_grace() {
+            Some(Reason::ConnectionAge)
         } else if self.connection.worker.closing.get() == Close::Now {
-            Reason::Drained
+            Some(Reason::Drained)
         } else {
-            Reason::ClientClosed
+            None
         }
+    }
+
+    /// Why a connection ends early: its client closes it, if this side has not.
+    fn who_left(&self) -> Reason {
+        let cut = self.cut(&self.connection.control);
+        cut.unwrap_or(Reason::ClientClosed)
     }
 
     fn record(&mut self, response_bytes: u64) {
@@ -312,10 +319,13 @@ impl Drop for Outcome {
 pub(crate) struct TunnelOutcome(Box<Outcome>);
 
 impl TunnelOutcome {
-    /// Records the tunnel's end. Bytes from the client count as its request's body.
-    pub(crate) fn finish(mut self, from_client: u64, to_client: u64, stalled: bool) {
-        if stalled {
-            self.0.reason = Some(Reason::TimeoutAfterHeaders);
+    /// Records the tunnel's end. Bytes from the client count as its request's body. `ended`: by one of
+    /// the two sides.
+    pub(crate) fn finish(mut self, control: &Control, ended: bool) {
+        let (from_client, to_client) = control.carried();
+        // The connection below may have been cut first, which looks like the client's doing.
+        if !ended || control.is_past_grace() {
+            self.0.reason = self.0.cut(control);
         }
         self.0.tunnelled = Some(from_client);
         self.0.record(to_client);

@@ -65,6 +65,7 @@ reasons! {
     UpgradeFailed "upgrade_failed" "http_upgrade_failed" "The endpoint did not switch protocols as it was asked to, or cannot."
     ClientClosed "client_closed" "http_request_error" "The client went away before its answer was complete."
     Drained "drained" "proxy_internal_response" "The proxy stopped before the answer was complete."
+    ConnectionAge "connection_age" "proxy_internal_response" "The client's connection was too old, and had its grace; the answer was cut."
     Internal "internal" "proxy_internal_error" "The proxy failed."
 }
 

@@ -11,6 +11,7 @@ mod support;
 mod access;
 mod access_log;
 mod admin;
+mod age;
 mod balancing;
 mod clients;
 mod command_line;

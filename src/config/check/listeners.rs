@@ -230,6 +230,14 @@ fn difference(a: &Listener, b: &Listener) -> Option<&'static str> {
         ("timeouts.header", a.timeouts.header != b.timeouts.header),
         ("timeouts.idle", a.timeouts.idle != b.timeouts.idle),
         ("timeouts.write", a.timeouts.write != b.timeouts.write),
+        (
+            "timeouts.maxConnectionAge",
+            a.timeouts.max_connection_age != b.timeouts.max_connection_age,
+        ),
+        (
+            "timeouts.maxConnectionAgeGrace",
+            a.timeouts.max_connection_age_grace != b.timeouts.max_connection_age_grace,
+        ),
     ];
     differs
         .into_iter()

@@ -212,6 +212,13 @@ pub struct ListenerTimeouts {
     /// Without any progress, while bytes wait for a client that does not take them: a connection, a
     /// stream of HTTP/2 whose window is shut, or a tunnel. A tunnel with nothing to write may be idle.
     pub write: Duration,
+    /// How old a connection may become, a tenth more or less by chance. Then clients of HTTP/1 are told
+    /// with their next answer that it closes, those of HTTP/2 with GOAWAY, and make a new one: so they
+    /// come to other processes and addresses, too.
+    pub max_connection_age: Duration,
+    /// So long after `maxConnectionAge`, what is still going on is cut: long answers, streams of gRPC,
+    /// WebSockets.
+    pub max_connection_age_grace: Duration,
 }
 
 impl Default for ListenerTimeouts {
@@ -221,6 +228,8 @@ impl Default for ListenerTimeouts {
             idle: Duration::from_secs(75),
             body: Duration::from_secs(30),
             write: Duration::from_secs(30),
+            max_connection_age: Duration::from_secs(0),
+            max_connection_age_grace: Duration::from_secs(300),
         }
     }
 }

@@ -27,6 +27,7 @@ use super::rule::{Arm, Force, OnTrial, OnUnavailable, Retry, Rule, Sticky, Timeo
 use super::{AccessLogHandle, AdminSettings, DrainSettings, Snapshot};
 use crate::config::document as written;
 use crate::config::values::Cidr;
+use crate::http::age::AgeLimits;
 use crate::http::flood::Limits;
 use crate::http::serve::ServeOptions;
 use crate::route::{HostMap, Match, PatternError, TableBuilder, intersect};
@@ -608,6 +609,10 @@ fn serve_options(listener: &written::Listener) -> ServeOptions {
         header_timeout: listener.timeouts.header.get(),
         idle_timeout: listener.timeouts.idle.get(),
         write_timeout: listener.timeouts.write.get(),
+        age: AgeLimits {
+            limit: listener.timeouts.max_connection_age.get(),
+            grace: listener.timeouts.max_connection_age_grace.get(),
+        },
         header_bytes: usize::try_from(listener.limits.header_bytes.0).unwrap_or(usize::MAX),
         header_count: usize::from(listener.limits.header_count),
         http2: http2_limits(&listener.limits),

@@ -2,7 +2,7 @@
 
 mod cases;
 mod http2;
-mod paths;
+pub(crate) mod paths;
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::Ordering;

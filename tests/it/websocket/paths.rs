@@ -19,28 +19,28 @@ use crate::support::http2::{Body, begin, empty};
 use crate::support::proxy::{Proxy, all_to};
 
 /// A way for bytes.
-pub(super) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
-pub(super) type Tunnel = Box<dyn Io>;
+pub(crate) type Tunnel = Box<dyn Io>;
 
 /// Which HTTP a side speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
+pub(crate) enum Side {
     Http1,
     Http2,
 }
 
-pub(super) const BOTH: [Side; 2] = [Side::Http1, Side::Http2];
+pub(crate) const BOTH: [Side; 2] = [Side::Http1, Side::Http2];
 
 /// An endpoint that sends every message back, and closes as the RFC asks when it gets what is none.
-pub(super) struct Endpoint {
-    pub(super) address: SocketAddr,
+pub(crate) struct Endpoint {
+    pub(crate) address: SocketAddr,
     /// Handshakes that it has agreed to.
-    pub(super) agreed: Arc<AtomicU64>,
+    pub(crate) agreed: Arc<AtomicU64>,
 }
 
 /// See [`Endpoint`]. `allows`: over HTTP/2, it says that it takes extended CONNECT.
-pub(super) fn endpoint(side: Side, allows: bool) -> Endpoint {
+pub(crate) fn endpoint(side: Side, allows: bool) -> Endpoint {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
@@ -55,6 +55,7 @@ pub(super) fn endpoint(side: Side, allows: bool) -> Endpoint {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
+                stream.set_nodelay(true).unwrap();
                 let counter = Arc::clone(&counter);
                 tokio::spawn(async move {
                     match side {
@@ -169,7 +170,7 @@ async fn echo<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStream<S>)
 }
 
 /// A proxy in front of an endpoint.
-pub(super) fn proxy(side: Side, endpoint: &Endpoint) -> Proxy {
+pub(crate) fn proxy(side: Side, endpoint: &Endpoint) -> Proxy {
     let text = all_to(endpoint.address);
     Proxy::start(&match side {
         Side::Http1 => text,
@@ -178,14 +179,14 @@ pub(super) fn proxy(side: Side, endpoint: &Endpoint) -> Proxy {
 }
 
 /// An answer to a handshake: status, fields, and the tunnel where there is one.
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) headers: HeaderMap,
-    pub(super) tunnel: Option<Tunnel>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) tunnel: Option<Tunnel>,
 }
 
 /// Asks for a WebSocket at `target`.
-pub(super) async fn ask(
+pub(crate) async fn ask(
     side: Side,
     address: SocketAddr,
     path: &str,
@@ -194,14 +195,20 @@ pub(super) async fn ask(
     match side {
         Side::Http1 => ask_http1(address, path, fields).await,
         Side::Http2 => {
-            let mut sender = begin(TcpStream::connect(address).await.unwrap()).await;
+            let mut sender = begin(dial(address).await).await;
             ask_http2(&mut sender, path, fields).await
         }
     }
 }
 
-async fn ask_http1(address: SocketAddr, path: &str, fields: &[(&'static str, &str)]) -> Answer {
+async fn dial(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+async fn ask_http1(address: SocketAddr, path: &str, fields: &[(&'static str, &str)]) -> Answer {
+    let stream = dial(address).await;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake::<_, Body>(TokioIo::new(stream))
             .await
@@ -227,7 +234,7 @@ async fn ask_http1(address: SocketAddr, path: &str, fields: &[(&'static str, &st
 }
 
 /// See [`ask`]; on a stream of a connection that stands.
-pub(super) async fn ask_http2(
+pub(crate) async fn ask_http2(
     sender: &mut hyper::client::conn::http2::SendRequest<Body>,
     path: &str,
     fields: &[(&'static str, &str)],
