@@ -114,6 +114,7 @@ metrics! {
     ACCESS_LOG_DROPPED = counter("weir_access_log_dropped_total", "Lines of the access log that were dropped because its writer was too slow.");
     LOG_DROPPED = counter("weir_log_dropped_total", "Events of the program log that were dropped because its writer was too slow.");
     PANICS = counter("weir_panics_total", "Tasks that panicked. Anything but 0 is a defect; please report it.");
+    TASKS = gauge("weir_tasks", "Tasks alive on the workers: a few of their own, and those of connections, requests and tunnels.");
     BUILD_INFO = gauge("weir_build_info", "Always 1; the labels say what runs.");
     PROCESS_CPU = counter("process_cpu_seconds_total", "CPU time used, user and system, in seconds.");
     PROCESS_MEMORY = gauge("process_resident_memory_bytes", "Resident memory.");

@@ -15,6 +15,23 @@ use super::recorder::{Registry, Series};
 /// Panics since the start, counted by the hook that `app` sets.
 pub(crate) static PANICS: AtomicU64 = AtomicU64::new(0);
 
+/// Tasks alive on the workers, as they have last looked.
+static TASKS: AtomicU64 = AtomicU64::new(0);
+
+/// What one worker adds to the tasks alive.
+#[derive(Debug, Default)]
+pub(crate) struct Tasks(u64);
+
+impl Tasks {
+    /// Notes how many this worker has now.
+    pub(crate) fn set(&mut self, alive: usize) {
+        let alive = alive as u64;
+        // Of all workers together it is never below zero.
+        TASKS.fetch_add(alive.wrapping_sub(self.0), Ordering::Relaxed);
+        self.0 = alive;
+    }
+}
+
 /// Handles of the process metrics.
 pub(crate) struct ProcessMetrics {
     cpu: Counter,
@@ -25,6 +42,7 @@ pub(crate) struct ProcessMetrics {
     started: f64,
     build: Gauge,
     panics: Counter,
+    tasks: Gauge,
     log: Option<LevelHandle>,
     log_dropped: Counter,
 }
@@ -43,6 +61,7 @@ impl ProcessMetrics {
                 .map_or(0.0, |d| d.as_secs_f64()),
             build: registry.gauge(names::BUILD_INFO, &[("version", env!("CARGO_PKG_VERSION"))]),
             panics: registry.counter(names::PANICS, &[]),
+            tasks: registry.gauge(names::TASKS, &[]),
             log,
             log_dropped: registry.counter(names::LOG_DROPPED, &[]),
         });
@@ -56,6 +75,7 @@ impl Series for ProcessMetrics {
         self.build.set(1.0);
         self.start.set(self.started);
         self.panics.absolute(PANICS.load(Ordering::Relaxed));
+        self.tasks.set(TASKS.load(Ordering::Relaxed) as f64);
         self.log_dropped
             .absolute(self.log.as_ref().map_or(0, LevelHandle::dropped));
         // Whole seconds: the exporter's counters are integers.

@@ -13,6 +13,7 @@ mod access_log;
 mod admin;
 mod age;
 mod balancing;
+mod chaos;
 mod clients;
 mod command_line;
 mod compression;

@@ -23,6 +23,7 @@ use crate::listener::connection;
 use crate::listener::manager::Command;
 use crate::proxy::context::Worker;
 use crate::snapshot::current::{Current, Reader};
+use crate::telemetry::process::Tasks;
 use crate::upstream::pool::Pressure;
 
 /// How often a worker looks for connections that are late. The precision of idle and header bounds.
@@ -167,6 +168,7 @@ async fn serve(
     let mut accepting: HashMap<SocketAddr, CancellationToken> = HashMap::new();
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (runtime, mut tasks) = (tokio::runtime::Handle::current(), Tasks::default());
     loop {
         tokio::select! {
             command = mailbox.recv() => match command {
@@ -181,6 +183,7 @@ async fn serve(
                 worker.refresh();
                 worker.connections.sweep(now);
                 worker.pools.sweep(now);
+                tasks.set(runtime.metrics().num_alive_tasks());
             }
         }
     }
