@@ -173,6 +173,12 @@ async fn connect(
     websocket::to_connect(request).ok_or(ProxyError::NoTunnel)
 }
 
+/// Sends a request and waits for the head of the final answer.
+///
+/// Informational answers (1xx) of the endpoint end here, although RFC 9110, 15.2 wants them passed on:
+/// hyper's client can tell of them (`ext::on_informational`, HTTP/1 only), but its server can send none,
+/// in neither version, but the 100 that it sends by itself when the body of a request with `Expect` is
+/// first asked for, which is when the endpoint's connection takes it.
 pub(super) async fn send(
     lease: &mut Lease,
     request: Request<RequestBody>,
