@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::compression::Compressed;
 use super::copy::{BodyCopy, Recorder, Whole};
+use super::grpc_web::{Decoder, Dialect, NotBase64};
 use super::headers;
 use super::replay::Sending;
 
@@ -102,6 +103,8 @@ pub(crate) struct Stream {
     unread_bytes: usize,
     /// For a copy of it.
     recorder: Option<Recorder>,
+    /// It is base64, and passed on without.
+    text: Option<Decoder>,
 }
 
 /// How much, and for how long, is still read of an upload whose answer is over.
@@ -130,6 +133,7 @@ impl RequestBody {
             unread_timer: None,
             unread_bytes: 0,
             recorder: None,
+            text: None,
         };
         (Self::Stream(Box::new(body)), progress)
     }
@@ -142,6 +146,16 @@ impl RequestBody {
         let (copy, recorder) = BodyCopy::new(limit);
         stream.recorder = Some(recorder);
         Some(copy)
+    }
+}
+
+impl RequestBody {
+    /// Takes base64 off the body, which has no known length then.
+    pub(crate) fn decoded(mut self) -> Self {
+        if let Self::Stream(stream) = &mut self {
+            stream.text = Some(Decoder::default());
+        }
+        self
     }
 }
 
@@ -191,10 +205,28 @@ impl Stream {
     }
 
     pub(super) fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        match self.text {
+            None => self.incoming.size_hint(),
+            Some(_) => SizeHint::default(),
+        }
     }
 
     pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenRequestBody>>> {
+        loop {
+            let polled = ready!(self.poll_piece(cx));
+            // A few characters may give no byte yet.
+            let nothing = |frame: &Frame<Bytes>| frame.data_ref().is_some_and(Bytes::is_empty);
+            match &polled {
+                Some(Ok(frame)) if self.text.is_some() && nothing(frame) && !self.is_end() => {}
+                _ => return Poll::Ready(polled),
+            }
+        }
+    }
+
+    fn poll_piece(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenRequestBody>>> {
@@ -209,7 +241,11 @@ impl Stream {
         self.timer = None;
         let Some(frame) = ready!(polled) else {
             self.end();
-            return Poll::Ready(None);
+            return if self.text.as_ref().is_none_or(Decoder::is_between) {
+                Poll::Ready(None)
+            } else {
+                self.broken(RequestTrouble::Client)
+            };
         };
         let Ok(frame) = frame else {
             return self.broken(RequestTrouble::Client);
@@ -221,15 +257,33 @@ impl Stream {
                 return self.broken(RequestTrouble::TooLarge);
             }
         }
-        let frame = passed_on(frame);
+        // Nothing follows trailers, and hyper does not ask for it.
+        let last = frame.is_trailers() || self.incoming.is_end_stream();
+        let Ok(frame) = self.decode(passed_on(frame), last) else {
+            return self.broken(RequestTrouble::Client);
+        };
         if let Some(recorder) = &self.recorder {
             recorder.note(&frame);
         }
-        // Nothing follows trailers, and hyper does not ask for it.
-        if frame.is_trailers() || self.incoming.is_end_stream() {
+        if last {
             self.end();
         }
         Poll::Ready(Some(Ok(frame)))
+    }
+
+    /// Takes base64 off a piece, where there is some. Nothing may be left of it behind the last one.
+    fn decode(&mut self, frame: Frame<Bytes>, last: bool) -> Result<Frame<Bytes>, NotBase64> {
+        let Some(decoder) = &mut self.text else {
+            return Ok(frame);
+        };
+        let frame = match frame.data_ref() {
+            Some(data) => Frame::data(decoder.decode(data)?),
+            None => frame,
+        };
+        if last && !decoder.is_between() {
+            return Err(NotBase64);
+        }
+        Ok(frame)
     }
 
     fn end(&self) {
@@ -319,6 +373,8 @@ pub(crate) struct ResponseBody {
     deadline: Option<Pin<Box<Sleep>>>,
     idle: Option<Box<Idle>>,
     bytes: u64,
+    /// It is gRPC, and the client wants gRPC-Web.
+    web: Option<Dialect>,
     /// A response to HEAD, or a 204 or 304: hyper drops the body without asking for it.
     bodiless: bool,
 }
@@ -381,6 +437,7 @@ impl ResponseBody {
             deadline: None,
             idle: None,
             bytes: 0,
+            web: None,
             bodiless: false,
         }
     }
@@ -404,6 +461,12 @@ impl ResponseBody {
                 })
             });
         }
+        self
+    }
+
+    /// Makes gRPC-Web of a body of gRPC.
+    pub(crate) fn with_web(mut self, dialect: Dialect) -> Self {
+        self.web = Some(dialect);
         self
     }
 
@@ -470,16 +533,22 @@ impl Body for ResponseBody {
                 if let Some(idle) = &mut this.idle {
                     idle.waiting = false;
                 }
-                this.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
                 if let (Some(trailers), Some(finish)) = (frame.trailers_ref(), &mut this.finish) {
                     finish.trailers(trailers);
                 }
+                let is_last = frame.is_trailers();
+                let frame = passed_on(frame);
+                let frame = match this.web {
+                    None => frame,
+                    Some(dialect) => dialect.encode(frame),
+                };
+                this.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
                 // hyper does not ask again after trailers, nor after the last byte of a body whose
                 // length it knows.
-                if frame.is_trailers() || this.is_end_stream() {
+                if is_last || this.is_end_stream() {
                     this.end(End::Complete);
                 }
-                Poll::Ready(Some(Ok(passed_on(frame))))
+                Poll::Ready(Some(Ok(frame)))
             }
         }
     }
@@ -497,6 +566,7 @@ impl Body for ResponseBody {
         match &self.source {
             Source::Done => SizeHint::with_exact(0),
             Source::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Upstream(_) if self.web.is_some() => SizeHint::default(),
             Source::Upstream(incoming) => incoming.size_hint(),
             Source::Compressed(body) => body.size_hint(),
         }

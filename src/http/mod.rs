@@ -13,6 +13,7 @@ pub(crate) mod flood;
 mod frames;
 pub(crate) mod framing;
 pub(crate) mod grpc;
+pub(crate) mod grpc_web;
 pub(crate) mod headers;
 pub(crate) mod path;
 pub(crate) mod replay;

@@ -26,6 +26,7 @@ use super::{fault, limits, mirror};
 use crate::config::values::Identity;
 use crate::http::authority::{self, Target};
 use crate::http::body::{RequestBody, ResponseBody};
+use crate::http::grpc_web::Dialect;
 use crate::http::headers::{self, Hop, X_REQUEST_ID};
 use crate::http::upgrade::Asked;
 use crate::http::{cors, grpc, trace, upgrade, websocket};
@@ -113,6 +114,11 @@ pub(crate) async fn handle(exchange: Exchange) -> Result<Response<ResponseBody>,
     if let Some(fields) = outcome.fields.take() {
         headers::add_fields(response.headers_mut(), *fields);
     }
+    if let Some(dialect) = outcome.web
+        && dialect.answer(&mut response)
+    {
+        response = response.map(|body| body.with_web(dialect));
+    }
     outcome.status = Some(response.status());
     if let Some(client) = outcome.upgrade.take() {
         return Ok(tunnel(response, client, outcome));
@@ -146,6 +152,7 @@ async fn forward(
     directed(&connection, listener)?; //                                                         421
     outcome.listener = Some((listener.id, Arc::clone(&listener.name)));
     outcome.metrics = Some(Arc::clone(&listener.unmatched));
+    translate(listener, &mut parts.headers, outcome);
     if let Some(bound) = &port.overload {
         outcome.hold(bound.enter().ok_or(ProxyError::ProcessFull)?); //                          503
     }
@@ -185,11 +192,7 @@ async fn forward(
     }
     let compressing = Compressing::new(&rule, choice.arm, listener, &parts);
     for_next_hop(&mut parts, &connection, listener, &target);
-    let (mut body, progress) = RequestBody::new(body, listener.body_bytes, listener.body_idle);
-    outcome.progress = Some(Rc::clone(&progress));
-    if matches!(body, RequestBody::Empty) && promises_body(&parts.headers) {
-        return Err(ProxyError::BodyLength); //                                                   400
-    }
+    let mut body = body_of(body, listener, &mut parts.headers, outcome)?; //                     400
     let call = Call {
         rule: &rule,
         deadlines,
@@ -439,6 +442,33 @@ fn choose<'a>(
         down.metrics.shifted();
     }
     Ok(choice)
+}
+
+/// From here on, gRPC-Web is gRPC where the listener says so.
+fn translate(listener: &Listener, headers: &mut HeaderMap, outcome: &mut Outcome) {
+    if listener.grpc_web {
+        outcome.web = Dialect::take(headers);
+        outcome.is_grpc |= outcome.web.is_some();
+    }
+}
+
+/// The body as the endpoint gets it.
+fn body_of(
+    incoming: Incoming,
+    listener: &Listener,
+    headers: &mut HeaderMap,
+    outcome: &mut Outcome,
+) -> Result<RequestBody, ProxyError> {
+    let (body, progress) = RequestBody::new(incoming, listener.body_bytes, listener.body_idle);
+    outcome.progress = Some(progress);
+    if matches!(body, RequestBody::Empty) && promises_body(headers) {
+        return Err(ProxyError::BodyLength);
+    }
+    if outcome.web.is_some_and(|dialect| dialect.text_request) {
+        headers.remove(CONTENT_LENGTH);
+        return Ok(body.decoded());
+    }
+    Ok(body)
 }
 
 /// HTTP/2 can end a stream whose head promised bytes; an HTTP/1 backend would wait for them.

@@ -17,6 +17,7 @@ use super::context::{Began, Connection};
 use crate::config::values::Identity;
 use crate::http::body::{End, Finish, RequestProgress};
 use crate::http::grpc;
+use crate::http::grpc_web::Dialect;
 use crate::http::serve::{Close, Control, RequestGuard};
 use crate::http::trace::Traceparent;
 use crate::snapshot::AccessLogHandle;
@@ -57,6 +58,8 @@ pub(crate) struct Outcome {
     pub(crate) holding: Option<Holding>,
     pub(crate) lease: Option<Lease>,
     pub(crate) is_grpc: bool,
+    /// The client speaks gRPC-Web; from here on it is gRPC.
+    pub(crate) web: Option<Dialect>,
     /// The client has said how long it waits for its call.
     pub(crate) called_for: bool,
     /// The client's half of an agreed upgrade.
@@ -129,6 +132,7 @@ impl Outcome {
             holding: None,
             lease: None,
             is_grpc: false,
+            web: None,
             called_for: false,
             upgrade: None,
             held: [const { None }; 4],

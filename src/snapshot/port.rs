@@ -71,6 +71,8 @@ pub(crate) struct Listener {
     /// The port that clients see.
     pub(crate) advertised_port: u16,
     pub(crate) trusted: Vec<IpNet>,
+    /// gRPC-Web is translated.
+    pub(crate) grpc_web: bool,
     pub(crate) target_bytes: u64,
     pub(crate) header_count: usize,
     /// `u64::MAX` for no bound.

@@ -49,6 +49,10 @@ pub struct Listener {
     /// Bounds on how long a client may take.
     #[serde(default)]
     pub timeouts: ListenerTimeouts,
+    /// Whether gRPC-Web of browsers (`application/grpc-web` and `application/grpc-web-text`) is translated
+    /// to gRPC for the backends, and their answers back. Where pages come from elsewhere, they also need CORS.
+    #[serde(default)]
+    pub grpc_web: bool,
     /// Whether a client that has closed its sending side still gets its answer. It cannot be told from
     /// one that has gone altogether, whose request then goes on at the endpoint for nobody.
     #[serde(default)]

@@ -316,6 +316,7 @@ impl Compiler<'_> {
             advertised_port: written
                 .advertised_port
                 .unwrap_or(written.address.get().port()),
+            grpc_web: written.grpc_web,
             trusted: written
                 .trusted_proxies
                 .iter()

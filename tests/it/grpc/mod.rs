@@ -1,4 +1,6 @@
-//! gRPC through the proxy: the published interoperability cases.
+//! gRPC through the proxy: the published interoperability cases, and gRPC-Web.
+
+mod web;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;

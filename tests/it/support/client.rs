@@ -202,7 +202,9 @@ impl<S: Read + Write> Client<S> {
         } else {
             self.stream.read_to_end(&mut body)?;
         }
-        response.body = String::from_utf8(body).unwrap();
+        // What is no text is shown a character a byte.
+        response.body = String::from_utf8(body)
+            .unwrap_or_else(|other| other.as_bytes().iter().map(|b| char::from(*b)).collect());
         Ok(Some(response))
     }
 }
