@@ -12,6 +12,7 @@ use serde_json::json;
 use super::State;
 use super::server::{BODY, json, text};
 use crate::config::values::Duration;
+use crate::rollout::evidence::Verdict;
 use crate::rollout::machine::{Action, Command};
 use crate::rollout::{Moment, Share};
 use crate::steering::Trouble;
@@ -52,11 +53,56 @@ pub(super) fn get(state: &State, path: &str) -> Option<Response<Full<Bytes>>> {
             let records: Vec<_> = records.iter().map(|record| &**record).collect();
             json(&records)
         }),
+        Some("evidence") => state.desk.totals(name).map(|totals| json(&totals)),
         Some("verdict") => state
             .desk
             .of(name)
             .map(|view| json(&view.verdict_document())),
         Some(_) => None,
+    }
+}
+
+/// What Flagger asks its webhooks: whether to go back, and whether to go on. A status that is no success says no.
+#[derive(Debug, Deserialize)]
+struct FlaggerAsks {
+    /// Of its canary.
+    name: String,
+    #[serde(default)]
+    metadata: FlaggerMetadata,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct FlaggerMetadata {
+    /// The rollout, where it has another name.
+    rollout: Option<String>,
+}
+
+/// Answers Flagger.
+pub(super) async fn flagger(state: &State, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let wanted = match request.uri().path() {
+        "/api/v1/flagger/rollback" => Verdict::Fail,
+        _ => Verdict::Pass,
+    };
+    let body = Limited::new(request.into_body(), BODY).collect().await;
+    let asked = body
+        .ok()
+        .and_then(|body| serde_json::from_slice::<FlaggerAsks>(&body.to_bytes()).ok());
+    let Some(asked) = asked else {
+        return refused(
+            StatusCode::BAD_REQUEST,
+            "expected the body of a webhook of Flagger",
+        );
+    };
+    let name = asked.metadata.rollout.unwrap_or(asked.name);
+    match state.desk.of(&name) {
+        None => refused(StatusCode::NOT_FOUND, &Trouble::Unknown(name).to_string()),
+        Some(view) => {
+            let mut response = json(&view.verdict_document());
+            if view.verdict_document().verdict != wanted {
+                *response.status_mut() = StatusCode::PRECONDITION_FAILED;
+            }
+            response
+        }
     }
 }
 

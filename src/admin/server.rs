@@ -227,6 +227,9 @@ async fn post(state: &State, request: Request<Incoming>) -> Response<Full<Bytes>
         }
         "/api/v1/log-level" => log_level(state, request).await,
         "/live" | "/ready" | "/metrics" | "/config" | "/" => not_allowed("GET, HEAD"),
+        "/api/v1/flagger/rollback" | "/api/v1/flagger/confirm-promotion" => {
+            rollouts::flagger(state, request).await
+        }
         path if rollouts::is_command(path) => rollouts::post(state, request).await,
         path if path.starts_with("/api/v1/") => match get(state, path, None).status() {
             StatusCode::OK => not_allowed("GET, HEAD"),

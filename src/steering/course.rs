@@ -160,6 +160,16 @@ impl Course {
         })
     }
 
+    pub(super) fn totals(&self) -> view::TotalsView {
+        let evidence = self.state.evidence();
+        view::TotalsView {
+            rollout: self.rollout.name.to_string(),
+            run: self.state.run(),
+            revision: self.state.revision().to_owned(),
+            totals: evidence.totals(),
+        }
+    }
+
     /// Lets a moment pass.
     pub(super) fn tick(
         &mut self,

@@ -151,6 +151,11 @@ impl Desk {
         inner.courses.get(name).map(|course| course.records())
     }
 
+    /// What one has counted, in a form that adds up with that of other proxies.
+    pub(crate) fn totals(&self, name: &str) -> Option<view::TotalsView> {
+        self.inner().courses.get(name).map(Course::totals)
+    }
+
     /// Writes out what has not been yet.
     pub(crate) fn close(&self) {
         let mut inner = self.inner();

@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use crate::rollout::evidence::{Excess, Judgement, Reason, Verdict};
+use crate::rollout::evidence::{Excess, Judgement, Reason, Totals, Verdict};
 use crate::rollout::machine::{By, Layer, Override, Phase, Record, State};
 use crate::rollout::plan::{Pause, Step, Strategy};
 use crate::rollout::{Moment, PerArm, Share, Sli};
@@ -100,6 +100,16 @@ pub(crate) struct EvidenceView {
 pub(crate) struct PromotionView {
     pub(crate) log_evidence: f64,
     pub(crate) log_threshold: f64,
+}
+
+/// The evidence of one proxy, as vectors that add up: totals, so that an old one only means old news.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TotalsView {
+    pub(crate) rollout: String,
+    pub(crate) run: u32,
+    pub(crate) revision: String,
+    pub(crate) totals: Totals,
 }
 
 /// What is to be expected at this traffic and weight.

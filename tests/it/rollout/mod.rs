@@ -1,6 +1,7 @@
 //! Rollouts by the real binary, over real sockets: what a bad candidate costs, and who has the last word.
 
 mod control;
+mod fleet;
 mod guard;
 mod plan;
 mod state;
