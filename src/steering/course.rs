@@ -11,11 +11,12 @@ use serde_json::Value;
 
 use super::begin;
 use super::history::History;
+use super::hooks::{self, Asking};
 use super::view::{self, RolloutView};
 use crate::rollout::evidence::{Conditions, EpochId, Flush, Judgement, SeenKeys, Unit};
 use crate::rollout::latency::{Running, Thresholds};
 use crate::rollout::machine::{
-    Action, Command, Decision, Input, Layer, Output, Phase, Record, Refusal, State, tick,
+    Action, Command, Decision, Input, Layer, Output, Phase, Record, Refusal, State, Stay, tick,
 };
 use crate::rollout::{Excluded, Moment, PerArm, Share, Sli};
 use crate::snapshot::rollout::Rollout;
@@ -55,7 +56,20 @@ pub(super) struct Course {
     holds: Option<Held>,
     judgement: Option<Judgement>,
     layer: Layer,
+    gate: Gate,
 }
+
+/// Whether those who are asked before a step have agreed to leave one.
+#[derive(Debug, Default)]
+struct Gate {
+    /// Run and step.
+    agreed: Option<(u32, usize)>,
+    asked: Option<Moment>,
+    waits: bool,
+}
+
+/// How often they are asked.
+const ASK: Duration = Duration::from_secs(2);
 
 /// What tells one division from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +132,36 @@ impl Course {
             holds: None,
             judgement: None,
             layer: Layer::File,
+            gate: Gate::default(),
+        }
+    }
+
+    /// Run and step.
+    fn place(&self) -> Option<(u32, usize)> {
+        match self.state.phase() {
+            Phase::Step { index, .. } => Some((self.state.run(), index)),
+            _ => None,
+        }
+    }
+
+    /// Whom to ask now, before this step is left.
+    pub(super) fn asks(&mut self, now: Moment) -> Option<Asking> {
+        let is_time = self.gate.asked.is_none_or(|at| now.since(at) >= ASK);
+        if self.state.stay() != Some(Stay::Unconfirmed) || self.gate.waits || !is_time {
+            return None;
+        }
+        let place = self.place()?;
+        let whom = self.rollout.hooks.iter().filter(|it| it.told_of.is_none());
+        self.gate.asked = Some(now);
+        self.gate.waits = true;
+        Some(Asking::new(whom.cloned().collect(), place, &self.view()))
+    }
+
+    /// What they said.
+    pub(super) fn answered(&mut self, asking: &Asking, agreed: bool) {
+        self.gate.waits = false;
+        if agreed {
+            self.gate.agreed = Some(asking.place);
         }
     }
 
@@ -232,6 +276,7 @@ impl Course {
         let endpoint_added = self.is_running() && self.note_endpoints(candidate.as_deref());
         let phase = self.state.phase();
         let has_warmed = matches!(phase, Phase::Warming { since } if now.since(since) >= WARM_UP);
+        let has_gate = self.rollout.hooks.iter().any(|hook| hook.told_of.is_none());
         let samples = trial.samples();
         let input = Input {
             now,
@@ -246,6 +291,7 @@ impl Course {
             ready: Share::from_fraction(
                 endpoints.candidate as f64 / endpoints.total().max(1) as f64,
             ),
+            confirmed: !has_gate || self.place().is_some_and(|it| self.gate.agreed == Some(it)),
             endpoint_added,
             file: self.rollout.file,
             config_hash: surroundings.config_hash,
@@ -323,6 +369,7 @@ impl Course {
         let by = view::by(&record.by);
         let (weight, phase) = (record.to.share.to_string(), record.to.phase.name());
         let reason = &*record.reason;
+        hooks::tell(&self.rollout.hooks, record, &self.metrics);
         match record.decision {
             Decision::RolledBack | Decision::Aborted => {
                 tracing::warn!(rollout, decision, by, weight, phase, reason, "rollout");

@@ -5,6 +5,7 @@
 
 mod course;
 mod history;
+mod hooks;
 mod store;
 pub(crate) mod view;
 
@@ -259,6 +260,18 @@ async fn steer(desk: Weak<Mutex<Inner>>, name: Box<str>, trial: Weak<Trial>) {
                 return;
             }
             inner.tick(&name, now(), None);
+            if let Some(asking) = inner.courses.get_mut(&name).and_then(|it| it.asks(now())) {
+                let (desk, name) = (Arc::downgrade(&desk), name.clone());
+                drop(tokio::spawn(async move {
+                    let agreed = asking.all_agree().await;
+                    if let Some(desk) = desk.upgrade() {
+                        let mut inner = desk.lock().unwrap_or_else(PoisonError::into_inner);
+                        if let Some(course) = inner.courses.get_mut(&name) {
+                            course.answered(&asking, agreed);
+                        }
+                    }
+                }));
+            }
             match inner.courses.get(&name) {
                 Some(course) if course.is_running() => TICK,
                 _ => REST,

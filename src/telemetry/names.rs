@@ -104,6 +104,7 @@ metrics! {
     ROLLOUT_THRESHOLD = gauge("weir_rollout_evidence_threshold", "Natural logarithm of the evidence at which the guard takes the candidate's traffic, by indicator.");
     ROLLOUT_EXCESS = gauge("weir_rollout_excess_failures", "The candidate's failed requests beyond what stable's failures at the same time explain.");
     ROLLOUT_EXCLUDED = gauge("weir_rollout_excluded", "Outcomes of the run that the evidence leaves out, by reason.");
+    ROLLOUT_HOOKS = counter("weir_rollout_hooks_total", "What programs were told of decisions, by whether it reached them.");
     ROLLOUT_DECISIONS = counter("weir_rollout_decisions_total", "Decisions, by kind.");
     DISCOVERY_ANSWERS = counter("weir_discovery_answers_total", "Answers to the question where the endpoints of a backend are, by result.");
     DISCOVERY_LAST_SUCCESS = gauge("weir_discovery_last_success_timestamp_seconds", "When the endpoints of a backend were last told, in Unix time; 0 for never.");

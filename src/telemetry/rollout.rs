@@ -64,6 +64,14 @@ impl RolloutMetrics {
         metrics
     }
 
+    /// Counts what a hook was told, by what became of it.
+    pub(crate) fn hook(&self, result: &'static str) {
+        let labels = [("rollout", &*self.rollout), ("result", result)];
+        self.registry
+            .counter(names::ROLLOUT_HOOKS, &labels)
+            .increment(1);
+    }
+
     /// Notes where it stands.
     pub(crate) fn stands(&self, standing: Standing) {
         *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;

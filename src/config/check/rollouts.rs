@@ -20,6 +20,7 @@ pub(super) fn check(parts: &[Part], names: &Names<'_>, report: &mut Report) {
             steps(rollout, at, report);
             analysis(&rollout.analysis, at.key("analysis"), report);
             budget(rollout, at, report);
+            hooks(rollout, at.key("hooks"), report);
             if let Some(other) = moved.insert(&rollout.rule, rollout.name.as_str()) {
                 let message =
                     format!("the rollout `{other}` moves the traffic of this rule already");
@@ -167,6 +168,25 @@ fn analysis(analysis: &RolloutAnalysis, at: At<'_>, report: &mut Report) {
         if !holds {
             let message = format!("`{key}` has to be {range}");
             report.add(at.key(key).problem(Code::WrongValue, message));
+        }
+    }
+}
+
+fn hooks(rollout: &Rollout, list: At<'_>, report: &mut Report) {
+    for (index, hook) in rollout.hooks.iter().enumerate() {
+        let at = list.item(index);
+        let uri = hook.url.parse::<http::Uri>().ok();
+        let is_url = uri.is_some_and(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri.authority().is_some_and(|it| !it.as_str().contains('@'))
+        });
+        if !is_url {
+            let message = "expected a URL such as http://127.0.0.1:9000/rollouts";
+            report.add(at.key("url").problem(Code::WrongValue, message));
+        }
+        if hook.confirm && !hook.events.is_empty() {
+            let message = "a hook that is asked before steps is told nothing; leave `events` out";
+            report.add(at.key("events").problem(Code::WrongValue, message));
         }
     }
 }

@@ -54,8 +54,9 @@ pub use self::listener::{
 pub use self::mirror::{MirrorBackendRef, RequestMirror};
 pub use self::retry::{GrpcCode, Retry, RetryBudget};
 pub use self::rollout::{
-    Rollout, RolloutAnalysis, RolloutBudget, RolloutHoldback, RolloutPace, RolloutPause,
-    RolloutPolicy, RolloutShield, RolloutStep, RolloutStrategy, RolloutUnit,
+    Rollout, RolloutAnalysis, RolloutBudget, RolloutEvent, RolloutHoldback, RolloutHook,
+    RolloutPace, RolloutPause, RolloutPolicy, RolloutShield, RolloutStep, RolloutStrategy,
+    RolloutUnit,
 };
 pub use self::route::{
     FieldMatch, Match, PathMatch, PathMatchType, QueryParamMatch, Route, Rule, ValueMatchType,

@@ -2,6 +2,8 @@
 //!
 //! Owns these objects of the file and their defaults. Must not know how they are read, compiled or run.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +61,9 @@ pub struct Rollout {
     /// `blueGreen`, nothing otherwise.
     #[serde(default)]
     pub holdback: Option<RolloutHoldback>,
+    /// Whom to tell, and whom to ask.
+    #[serde(default)]
+    pub hooks: Vec<RolloutHook>,
 }
 
 fn minute() -> Duration {
@@ -280,6 +285,50 @@ impl Default for RolloutShield {
             header: false,
         }
     }
+}
+
+/// A program that is told of decisions by `POST`, or asked before a step. Nothing waits for it but that step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RolloutHook {
+    /// Where it listens: http or https.
+    #[schemars(extend("examples" = ["http://127.0.0.1:9000/rollouts"]))]
+    pub url: String,
+    /// What it is told of. Absent: everything.
+    #[serde(default)]
+    pub events: Vec<RolloutEvent>,
+    /// Ask instead: a passed step goes on only when the answer is a success. It is asked again every few
+    /// seconds.
+    #[serde(default)]
+    pub confirm: bool,
+    /// A file with a secret: `x-weir-signature` is then the HMAC-SHA256 of the body under it.
+    #[serde(default)]
+    pub secret_file: Option<PathBuf>,
+    /// How long an answer may take.
+    #[serde(default = "five_seconds")]
+    pub timeout: Duration,
+}
+
+fn five_seconds() -> Duration {
+    Duration::from_secs(5)
+}
+
+/// A kind of decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum RolloutEvent {
+    /// A run began.
+    Start,
+    /// On to another weight.
+    Step,
+    /// Evidence, or the lack of it, stops the plan, or no longer does.
+    Verdict,
+    /// All traffic to stable: by the guard, or by a person.
+    Rollback,
+    /// All traffic to the candidate.
+    Promotion,
+    /// What persons did besides.
+    Operator,
 }
 
 /// What stable keeps after the switch.

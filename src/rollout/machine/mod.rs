@@ -115,6 +115,8 @@ pub enum Stay {
     Frozen,
     /// The step is passed and waits for a person.
     Manual,
+    /// The step is passed, and a program that is asked before steps has not agreed.
+    Unconfirmed,
     /// The candidate gets no requests.
     NoData,
     /// The evidence is not enough.
@@ -131,6 +133,7 @@ impl fmt::Display for Stay {
             Self::WeightSet => "a person set another weight",
             Self::Frozen => "there is evidence against the candidate, not enough to roll back",
             Self::Manual => "the step is passed and waits for a person",
+            Self::Unconfirmed => "the step is passed and waits for a hook to agree",
             Self::NoData => "the candidate gets no requests",
             Self::Undecided => "the evidence is not enough either way",
             Self::Worse => "the candidate is worse; a fixed split stays as it is",
@@ -178,6 +181,8 @@ pub struct Input<'a> {
     pub is_warm: bool,
     /// The candidate's part of the endpoints that are ready.
     pub ready: Share,
+    /// Whether those who are asked before a step agree to leave this one.
+    pub confirmed: bool,
     /// Whether an endpoint of the candidate is new.
     pub endpoint_added: bool,
     /// The candidate's share in the file.

@@ -167,6 +167,7 @@ fn input<'a>(
         rps: 400.0,
         is_warm,
         ready: Share::ALL,
+        confirmed: true,
         endpoint_added: false,
         file: share(50.0),
         config_hash: "abc",

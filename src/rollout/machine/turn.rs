@@ -294,6 +294,9 @@ impl Turn<'_> {
             Some(Pause::For(pause)) if now.since(passed) < pause => return (None, None),
             Some(Pause::For(_)) | None => {}
         }
+        if !self.input.confirmed {
+            return (Some(Stay::Unconfirmed), None);
+        }
         let reason = match draft.pace {
             Pace::Evidence => "the candidate is good enough for the next step",
             Pace::Clock => "the time of the step is over",

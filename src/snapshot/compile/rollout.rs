@@ -12,7 +12,7 @@ use crate::rollout::plan::{
     Budget, Draft, Fault, Holdback, Pace, Pause, Plan, Policy, Step, Strategy,
 };
 use crate::rollout::{PerSli, Share};
-use crate::snapshot::rollout::Rollout;
+use crate::snapshot::rollout::{Hook, Rollout};
 use crate::snapshot::rule::{OnTrial, Retry, Rule, Shield};
 use crate::snapshot::trial::Trial;
 use crate::upstream::budget::{Budget as Tokens, BudgetSettings};
@@ -100,10 +100,21 @@ impl Compiler<'_> {
                 candidate: pair.candidate,
                 trial: Arc::clone(&pair.trial),
                 file: Share::from_fraction(candidate / (stable + candidate)),
+                hooks: written.hooks.iter().filter_map(hook).collect(),
             }));
         }
         Ok(compiled)
     }
+}
+
+fn hook(written: &document::RolloutHook) -> Option<Arc<Hook>> {
+    Some(Arc::new(Hook {
+        // The check has accepted it.
+        uri: written.url.parse().ok()?,
+        told_of: (!written.confirm).then(|| written.events.clone().into()),
+        secret_file: written.secret_file.clone(),
+        timeout: written.timeout.get(),
+    }))
 }
 
 /// Another candidate is another version whatever is written.

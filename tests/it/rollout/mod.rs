@@ -3,6 +3,7 @@
 mod control;
 mod fleet;
 mod guard;
+mod hooks;
 mod plan;
 mod state;
 mod strategies;
