@@ -2,10 +2,13 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
 
 use super::{http2, server};
 use crate::clients::{python, run};
 use crate::support::client::{Client, Response};
+use crate::support::http2::{ask, block_on, connect};
 use crate::support::proxy::{Proxy, all_to, with_listener};
 
 const CLIENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/grpc/web.py");
@@ -215,6 +218,28 @@ fn failures_are_told_in_the_head_or_in_the_trailers() {
         (200, Some("12")),
         "{nowhere:?}"
     );
+    proxy.stop();
+}
+
+/// The same over HTTP/2, as browsers have it from a page over TLS.
+#[test]
+fn over_http2() {
+    let (_server, address) = server(&[]);
+    let proxy = proxy(address);
+    let answer = block_on(async {
+        let mut sender = connect(proxy.addr("web")).await;
+        let body = Full::new(Bytes::from(STANDARD.encode(message(TWO))));
+        let request = http::Request::post("http://a/grpc.testing.TestService/StreamingOutputCall")
+            .header("content-type", "application/grpc-web-text")
+            .body(body.boxed());
+        ask(&mut sender, request.unwrap()).await.unwrap()
+    });
+    assert_eq!(answer.headers["content-type"], "application/grpc-web-text");
+    assert_eq!(answer.trailers, None);
+    let found = frames(&decode(&answer.body));
+    let kinds: Vec<_> = found.iter().map(|(kind, _)| *kind).collect();
+    assert_eq!(kinds, [0, 0, 0x80]);
+    assert_eq!((&found[0].1[..], &found[1].1[..]), (FIVE, NONE));
     proxy.stop();
 }
 

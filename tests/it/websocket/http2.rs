@@ -5,14 +5,16 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::paths::{BOTH, Side, ask, ask_http2, endpoint, proxy};
+use super::paths::{BOTH, Side, ask, ask_http2, endpoint, proxy, secure};
 use crate::h2::wire::{
     CANCEL, END_HEADERS, HEADERS, RST_STREAM, SETTINGS, Wire, block, data, frame, headers,
 };
 use crate::support::backend::{echo, raw};
+use crate::support::client::get;
 use crate::support::http2::{block_on, connect, empty};
+use crate::support::pki::{Authority, Files, Leaf};
 use crate::support::proxy::{Proxy, all_to, with_listener};
-use crate::support::{DEADLINE, eventually};
+use crate::support::{DEADLINE, eventually, tls};
 
 /// What both sides say of protocols and extensions passes, whatever HTTP they speak.
 #[test]
@@ -307,4 +309,44 @@ fn a_tunnel_that_is_not_read_is_cut() {
     );
     drop(wire);
     proxy.stop();
+}
+
+/// Where the endpoint chooses the version, a tunnel takes HTTP/1.1, or a connection of HTTP/2 that is
+/// there and known to allow it.
+#[test]
+fn endpoints_over_tls() {
+    let (files, ca) = (Files::new(), Authority::new("test authority"));
+    files.put("ca.crt", &ca.pem);
+    let pair = ca.issue(&Leaf::server(&["127.0.0.1"]));
+    let ca = files.at("ca.crt").display().to_string();
+    for (protocol, alpn, warm, over) in [
+        ("http1", &["h2", "http/1.1"][..], false, "http1"),
+        ("h2c", &["h2", "http/1.1"], false, "http2"),
+        ("auto", &["h2", "http/1.1"], false, "http1"),
+        ("auto", &["h2", "http/1.1"], true, "http2"),
+        ("auto", &["http/1.1"], false, "http1"),
+    ] {
+        let endpoint = secure(tls::server(&pair, None, alpn));
+        let fields = format!("protocol: {protocol}, tls: {{ ca: \"{ca}\" }}, endpoints");
+        let text = all_to(endpoint.address).replace("endpoints", &fields);
+        let proxy = Proxy::start_with(&text, &["--workers", "1"]);
+        let web = proxy.addr("web");
+        if warm {
+            assert_eq!(get(web, "a.example", "/", &[]).status, 400);
+        }
+        for downstream in BOTH {
+            let way = format!("{downstream:?}, {protocol} with {alpn:?}, warm: {warm}");
+            block_on(async {
+                let answer = ask(downstream, web, "/", &[]).await;
+                let mut tunnel = answer.tunnel.unwrap_or_else(|| panic!("{way}"));
+                assert_eq!(answer.headers["x-over"], over, "{way}");
+                let ping = [0x82, 0x81, 0, 0, 0, 0, 7];
+                tunnel.write_all(&ping).await.unwrap();
+                let mut bytes = [0; 3];
+                tunnel.read_exact(&mut bytes).await.unwrap();
+                assert_eq!(bytes, [0x82, 1, 7], "{way}");
+            });
+        }
+        proxy.stop();
+    }
 }

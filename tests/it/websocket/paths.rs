@@ -10,6 +10,7 @@ use hyper::ext::Protocol;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::Error;
 use tokio_tungstenite::tungstenite::handshake::server;
@@ -41,6 +42,15 @@ pub(crate) struct Endpoint {
 
 /// See [`Endpoint`]. `allows`: over HTTP/2, it says that it takes extended CONNECT.
 pub(crate) fn endpoint(side: Side, allows: bool) -> Endpoint {
+    listen(side, allows, None)
+}
+
+/// An [`Endpoint`] that speaks TLS, and what was agreed on by ALPN.
+pub(crate) fn secure(config: rustls::ServerConfig) -> Endpoint {
+    listen(Side::Http1, true, Some(TlsAcceptor::from(Arc::new(config))))
+}
+
+fn listen(side: Side, allows: bool, tls: Option<TlsAcceptor>) -> Endpoint {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
@@ -56,11 +66,19 @@ pub(crate) fn endpoint(side: Side, allows: bool) -> Endpoint {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 stream.set_nodelay(true).unwrap();
-                let counter = Arc::clone(&counter);
+                let (counter, tls) = (Arc::clone(&counter), tls.clone());
                 tokio::spawn(async move {
-                    match side {
-                        Side::Http1 => http1(stream, &counter).await,
-                        Side::Http2 => http2(stream, allows, counter).await,
+                    let Some(tls) = tls else {
+                        return match side {
+                            Side::Http1 => http1(stream, &counter).await,
+                            Side::Http2 => http2(stream, allows, counter).await,
+                        };
+                    };
+                    let stream = tls.accept(stream).await.unwrap();
+                    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                        http2(stream, allows, counter).await;
+                    } else {
+                        http1(stream, &counter).await;
                     }
                 });
             }
@@ -88,13 +106,16 @@ fn choose(asked: &HeaderMap, answer: &mut HeaderMap) {
     }
 }
 
-async fn http1(stream: TcpStream, agreed: &AtomicU64) {
+async fn http1(stream: impl Io, agreed: &AtomicU64) {
     #[allow(
         clippy::result_large_err,
         reason = "the signature of a callback of the library"
     )]
     let chosen = |asked: &server::Request, mut answer: server::Response| {
         choose(asked.headers(), answer.headers_mut());
+        answer
+            .headers_mut()
+            .insert("x-over", HeaderValue::from_static("http1"));
         Ok(answer)
     };
     // What is no handshake gets no answer.
@@ -104,7 +125,7 @@ async fn http1(stream: TcpStream, agreed: &AtomicU64) {
     }
 }
 
-async fn http2(stream: TcpStream, allows: bool, agreed: Arc<AtomicU64>) {
+async fn http2(stream: impl Io + 'static, allows: bool, agreed: Arc<AtomicU64>) {
     let service = hyper::service::service_fn(move |mut request: Request<_>| {
         let agreed = Arc::clone(&agreed);
         async move {
@@ -118,6 +139,8 @@ async fn http2(stream: TcpStream, allows: bool, agreed: Arc<AtomicU64>) {
                 // Neither key nor accept has a meaning there (RFC 8441, 5).
                 assert_eq!(request.headers().get("sec-websocket-key"), None);
                 choose(request.headers(), answer.headers_mut());
+                let over = HeaderValue::from_static("http2");
+                answer.headers_mut().insert("x-over", over);
                 agreed.fetch_add(1, Ordering::SeqCst);
                 tokio::spawn(async move {
                     let upgraded = TokioIo::new(hyper::upgrade::on(&mut request).await.unwrap());
