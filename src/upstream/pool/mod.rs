@@ -127,7 +127,7 @@ impl Pools {
                 };
             }
             // Out of line, so that requests which do not wait do not carry its state.
-            Box::pin(self.wait(backend, &pool, &mut waiting)).await?;
+            Box::pin(self.wait(backend, &pool, wanted, &mut waiting)).await?;
         }
     }
 
@@ -136,6 +136,7 @@ impl Pools {
         &self,
         backend: &Backend,
         pool: &Rc<Pool>,
+        wanted: Wanted<'_>,
         waiting: &mut Option<Waiting>,
     ) -> Result<(), ConnectError> {
         let waiting = match waiting {
@@ -147,8 +148,11 @@ impl Pools {
                 waiting.insert(begun)
             }
         };
-        // So are those here: this request could not use them.
+        // So are those here, and the ones that this request could have had, if it may not use them.
         self.relieve_here(backend);
+        if !wanted.repeatable || wanted.new {
+            pool.http1.close(1);
+        }
         let freed = async {
             tokio::select! {
                 () = backend.freed().notified() => {}
@@ -302,10 +306,11 @@ impl Pool {
         wanted && !self.is_gone() && self.http1.len() < self.settings.max_idle
     }
 
-    /// Closes as many unused connections as requests wait for one to this backend.
+    /// Closes as many unused connections as requests wait for one to this backend; but not where some
+    /// wait for just these.
     fn relieve(&self) {
         let pending = self.metrics.pending.load(Ordering::Relaxed) as usize;
-        if pending > 0 {
+        if pending > 0 && self.waiting.get() == 0 {
             let closed = self.http1.close(pending);
             self.http2.close(pending - closed);
         }
