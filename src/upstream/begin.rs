@@ -69,6 +69,8 @@ pub(super) async fn http2(
         .max_header_list_size(64 * 1024)
         .max_frame_size(16 * 1024)
         .header_table_size(4096)
+        // Until the endpoint has said how many it allows: more would wait where nobody sees them.
+        .initial_max_send_streams(1)
         .handshake(TokioIo::new(stream))
         .await?;
     let allowed = Rc::new(Allowed {

@@ -17,8 +17,8 @@ use crate::upstream::backend::PoolSettings;
 use crate::upstream::begin::Allowed;
 
 /// Longest wait for an endpoint to say how many streams it allows, which comes first of all (RFC 9113,
-/// 3.4).
-const SETTLING: Duration = Duration::from_millis(100);
+/// 3.4). Until then it is one.
+const SETTLING: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Debug, Default)]
