@@ -137,6 +137,8 @@ pub(crate) struct RuleView {
     /// `cookie user`, `header x`, `queryParam x`, `clientAddress`, or null without a key.
     key: Option<String>,
     on_unavailable: &'static str,
+    /// What else is done with its requests, in words: limits, mirrors, CORS and others.
+    policies: Vec<String>,
     backends: Vec<ArmView>,
 }
 
@@ -187,6 +189,7 @@ fn rule_view(rule: &Rule) -> RuleView {
             OnUnavailable::Shift => "shift",
             OnUnavailable::Error => "error",
         },
+        policies: rule.policies(),
         backends: arms.collect(),
     }
 }

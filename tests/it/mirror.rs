@@ -286,6 +286,11 @@ fn a_mirror_to_nobody_is_reported_and_the_request_served() {
     assert_eq!(get(proxy.addr("web"), "a", "/", &[]).who(), "v1");
     let log = proxy.program_log();
     assert!(log.contains("W0334") && log.contains("gone"), "{log}");
+    let policies = proxy.json("/api/v1/routes")[0]["policies"].to_string();
+    assert!(
+        policies.contains("mirror to gone: there is no such backend"),
+        "{policies}"
+    );
     proxy.stop();
 }
 

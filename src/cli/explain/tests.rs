@@ -66,8 +66,37 @@ fn options(method: &str, url: &str, headers: &[&str]) -> ExplainOptions {
     }
 }
 
+/// One of each policy, on the rule and on what it leads to.
+const POLICIES: &str = r#"
+version: 1
+listeners:
+  - { name: web, address: "127.0.0.1:8080", compression: { algorithms: [gzip] } }
+routes:
+  - name: shop
+    limits: { requests: 500 }
+    rules:
+      - name: pay
+        limits: { rates: [{ requests: 20, per: 1m, burst: 40, key: { header: x-api-key } }] }
+        hedge: { percentile: 95 }
+        filters:
+          - { type: CORS, cors: { allowOrigins: ["https://*.example.com"], allowCredentials: true } }
+          - { type: FaultInjection, faultInjection: { matches: [{ method: POST }], delay: { duration: 2s, percent: 10 }, abort: { status: 503, grpcStatus: unavailable } } }
+          - { type: RequestMirror, requestMirror: { backendRef: { name: v2 }, fraction: { numerator: 1, denominator: 1000 } } }
+          - { type: RequestMirror, requestMirror: { backendRef: { name: gone } } }
+        backendRefs:
+          - name: v1
+            filters: [{ type: FaultInjection, faultInjection: { abort: { reset: true, percent: 1 } } }]
+backends:
+  - { name: v1, endpoints: [{ address: "10.0.0.1:80" }] }
+  - { name: v2, endpoints: [{ address: "10.0.0.2:80" }] }
+"#;
+
 fn explain(options: &ExplainOptions) -> view::Explanation {
-    let document = config::parse("test", CONFIG).unwrap().document;
+    explain_by(CONFIG, options)
+}
+
+fn explain_by(config: &str, options: &ExplainOptions) -> view::Explanation {
+    let document = config::parse("test", config).unwrap().document;
     let world = world(document).unwrap();
     let mut rng = SmallRng::seed_from_u64(1);
     trace::explain(&world, asked(options).unwrap(), options.repeat, &mut rng)
@@ -120,6 +149,20 @@ fn what_people_read() {
     );
     many.repeat = 1000;
     insta::assert_snapshot!("many", view::text(&explain(&many)));
+}
+
+#[test]
+fn what_else_a_rule_does() {
+    let asked = options("GET", "http://a:8080/", &[]);
+    let text = view::text(&explain_by(POLICIES, &asked));
+    insta::assert_snapshot!("policies", text);
+    let fields = [
+        "origin: https://a.example.com",
+        "access-control-request-method: PUT",
+    ];
+    let preflight = options("OPTIONS", "http://a:8080/", &fields);
+    let text = view::text(&explain_by(POLICIES, &preflight));
+    assert!(text.contains("answered  200"), "{text}");
 }
 
 #[test]

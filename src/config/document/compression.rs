@@ -9,7 +9,8 @@ use crate::config::values::ByteSize;
 
 /// Compresses answers for clients that ask for it (`accept-encoding`). Not those that are encoded
 /// already, are a part of something (ranges), say `no-transform`, or are gRPC. An `etag` becomes a weak
-/// one, and `vary` names `accept-encoding`. What a backend sends piece by piece arrives piece by piece.
+/// one, and `vary` names `accept-encoding`. Leave out what mixes secrets with what a client has sent: the
+/// length of a compressed answer tells of both (BREACH). What a backend sends piece by piece arrives piece by piece.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Compression {

@@ -354,7 +354,10 @@ fn merge(documents: impl Iterator<Item = Document>) -> Document {
             overload: all.overload.or(one.overload),
             authorization: all.authorization.or(one.authorization),
             state: all.state.or(one.state),
-            ..all
+            listeners: all.listeners,
+            routes: all.routes,
+            backends: all.backends,
+            rollouts: all.rollouts,
         }
     })
 }

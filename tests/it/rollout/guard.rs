@@ -101,6 +101,28 @@ fn one_key_counts_once() {
     proxy.stop();
 }
 
+/// Faults that the configuration injects, of which an endpoint knows nothing.
+#[test]
+fn what_fails_on_purpose_is_no_evidence() {
+    let (v1, v2) = (Version::new("v1"), Version::new("v2"));
+    let fault = "filters: [{ type: FaultInjection, faultInjection: { delay: { duration: 5ms }, abort: { status: 500 } } }]";
+    let text = config(&v1, &v2, HALF).replace(
+        "{ name: v2, weight: 0 }",
+        &format!("{{ name: v2, weight: 0, {fault} }}"),
+    );
+    let proxy = Proxy::start(&text);
+    weighs(&proxy, 50.0);
+    let traffic = Traffic::start(proxy.addr("web"));
+    traffic.more(400);
+    assert!(traffic.failed() > 100, "{}", traffic.failed());
+    let now = super::standing(&proxy);
+    assert_eq!(now["phase"], "step");
+    assert_eq!(now["failures"]["candidate"], 0);
+    drop(traffic);
+    assert_eq!(v2.requests(), 0);
+    proxy.stop();
+}
+
 #[test]
 fn what_is_forced_is_no_evidence() {
     let (v1, v2) = (Version::new("v1"), Version::new("v2"));
