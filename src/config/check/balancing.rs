@@ -1,5 +1,6 @@
 //! Checks of load balancing: keys, slow start, thresholds.
 
+use super::one_source;
 use super::place::{At, Report};
 use crate::config::document::{LoadBalancing, LoadBalancingPolicy};
 use crate::config::problem::Code;
@@ -13,12 +14,13 @@ pub(super) fn check(balancing: &LoadBalancing, at: At<'_>, report: &mut Report) 
             key.query_param.is_some(),
             key.client_address,
         ];
-        let count = sources.into_iter().filter(|set| *set).count();
-        if count != 1 && !at.node.lost {
-            let message = format!("a key has exactly one source, this one has {count}");
-            let help = "set one of `cookie`, `header`, `queryParam` and `clientAddress`";
-            report.add(at.problem(Code::Balancing, message).help(help));
-        }
+        one_source(
+            &sources,
+            "set one of `cookie`, `header`, `queryParam` and `clientAddress`",
+            at,
+            Code::Balancing,
+            report,
+        );
         if balancing.policy != LoadBalancingPolicy::ConsistentHash {
             let message = "only the policy `consistentHash` looks at a key";
             report.add(at.problem(Code::Balancing, message));

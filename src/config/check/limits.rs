@@ -1,8 +1,8 @@
 //! Checks of bounds on requests: in flight, and over time.
 
-use super::at_least_one;
 use super::place::{At, Report};
 use super::rules::check_cookie_name;
+use super::{at_least_one, one_source};
 use crate::config::document::{RateLimit, RuleLimits};
 use crate::config::problem::Code;
 
@@ -52,12 +52,13 @@ fn check_rate(rate: &RateLimit, at: At<'_>, report: &mut Report) {
         key.client_address,
         key.identity,
     ];
-    let count = sources.into_iter().filter(|set| *set).count();
-    if count != 1 && !at.node.lost {
-        let message = format!("a key has exactly one source, this one has {count}");
-        let help = "set one of `header`, `cookie`, `queryParam`, `clientAddress` and `identity`";
-        report.add(at.problem(Code::Rate, message).help(help));
-    }
+    one_source(
+        &sources,
+        "set one of `header`, `cookie`, `queryParam`, `clientAddress` and `identity`",
+        at,
+        Code::Rate,
+        report,
+    );
     if let Some(name) = &key.cookie {
         check_cookie_name(name, at.key("cookie"), report);
     }

@@ -255,6 +255,15 @@ fn unique<'a>(
     first.into_keys().collect()
 }
 
+/// A key that is read from several places, or from none, is no key.
+fn one_source(sources: &[bool], help: &str, at: At<'_>, code: Code, report: &mut Report) {
+    let count = sources.iter().filter(|set| **set).count();
+    if count != 1 && !at.node.lost {
+        let message = format!("a key has exactly one source, this one has {count}");
+        report.add(at.problem(code, message).help(help));
+    }
+}
+
 fn at_least_one(object: At<'_>, key: &'static str, value: Option<u32>, report: &mut Report) {
     if value == Some(0) {
         let message = format!("`{key}` must be at least 1: with 0, nothing would ever pass");

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::place::{At, Report};
 use super::{
-    Names, Part, check_listener_name, check_reference, filters, limits, matches, policies, retry,
+    Names, Part, check_listener_name, check_reference, filters, limits, matches, one_source,
+    policies, retry,
 };
 use crate::config::document::{
     BackendRef, FilterType, Match, PathMatchType, Route, Rule, RuleTimeouts, Split,
@@ -218,12 +219,13 @@ fn check_split(split: &Split, at: At<'_>, report: &mut Report) {
             key.query_param.is_some(),
             key.client_address,
         ];
-        let count = sources.into_iter().filter(|set| *set).count();
-        if count != 1 && !at.node.lost {
-            let message = format!("a key has exactly one source, this one has {count}");
-            let help = "set one of `cookie`, `header`, `queryParam` and `clientAddress`";
-            report.add(at.problem(Code::SplitKey, message).help(help));
-        }
+        one_source(
+            &sources,
+            "set one of `cookie`, `header`, `queryParam` and `clientAddress`",
+            at,
+            Code::SplitKey,
+            report,
+        );
         if let Some(cookie) = &key.cookie {
             let at = at.key("cookie");
             check_cookie_name(
