@@ -88,7 +88,7 @@ pub(crate) enum RequestBody {
     /// One of which what has been read is kept, for being sent again.
     Kept(Sending),
     /// One that is in memory.
-    Whole(Whole),
+    Whole(Box<Whole>),
 }
 
 /// See [`RequestBody::Stream`].

@@ -15,6 +15,7 @@ pub(crate) mod framing;
 pub(crate) mod grpc;
 pub(crate) mod grpc_web;
 pub(crate) mod headers;
+mod park;
 pub(crate) mod path;
 pub(crate) mod replay;
 pub(crate) mod serve;

@@ -19,7 +19,7 @@ pub(crate) enum Replay {
     /// There is no body, so nothing to keep.
     Empty,
     /// It is in memory.
-    Whole(Whole),
+    Whole(Box<Whole>),
     /// See [`Kept`].
     Kept(Rc<RefCell<Kept>>),
 }

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -30,6 +30,7 @@ use tokio::time::Sleep;
 use super::age::{Age, AgeLimits, Past};
 use super::body::ResponseBody;
 use super::flood::{Budget, Limits};
+use super::park::{self, PARK_AFTER};
 use super::socket::{Framed, Watched};
 use super::stall::{Carried, Noted, Paced, Sending, Signals, Stall, Streams};
 use crate::telemetry::http2::Http2Limit;
@@ -95,6 +96,8 @@ pub(crate) struct Control {
     carried: Rc<Carried>,
     stall: Rc<Stall>,
     close: Cell<Close>,
+    /// It has been idle for a while, and its engine may be taken away until something comes.
+    park: Cell<bool>,
     /// No request has come yet.
     unused: Cell<bool>,
     /// Since when it has been asked to end.
@@ -122,6 +125,7 @@ impl Control {
             since: Cell::new(now),
             in_flight: Cell::new(0),
             close: Cell::new(Close::No),
+            park: Cell::new(false),
             unused: Cell::new(true),
             asked: Cell::new(now),
             waker: RefCell::new(None),
@@ -164,9 +168,24 @@ impl Control {
         if how > self.close.get() {
             self.close.set(how);
             self.asked.set(self.clock.get());
-            if let Some(waker) = self.waker.borrow().as_ref() {
-                waker.wake_by_ref();
-            }
+            self.wake();
+        }
+    }
+
+    /// How it has been asked to end.
+    pub(super) fn asked_to_close(&self) -> Close {
+        self.close.get()
+    }
+
+    /// Whether nothing is on the way in either direction. HTTP/2 has streams and tables to keep.
+    fn may_park(&self) -> bool {
+        let silent = !self.signals.is_sending() && !self.signals.is_blocked();
+        self.state.get() == State::Idle && silent && !self.http2.get() && !self.unused.get()
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
         }
     }
 
@@ -210,6 +229,10 @@ impl Control {
                 }
             }
             State::Idle if late(options.idle_timeout) => self.close(Close::Graceful),
+            State::Idle if spent > PARK_AFTER && !self.park.get() && self.may_park() => {
+                self.park.set(true);
+                self.wake();
+            }
             State::Head if late(options.header_timeout) => self.close(Close::Now),
             State::Idle | State::Head | State::Busy => {}
         }
@@ -220,6 +243,7 @@ impl Control {
         self.in_flight.set(self.in_flight.get() + 1);
         self.state.set(State::Busy);
         self.unused.set(false);
+        self.park.set(false);
         RequestGuard(Rc::clone(self))
     }
 
@@ -242,7 +266,7 @@ impl Control {
         self.since.set(self.clock.get());
     }
 
-    fn register(&self, cx: &Context<'_>) {
+    pub(super) fn register(&self, cx: &Context<'_>) {
         let mut waker = self.waker.borrow_mut();
         if !waker
             .as_ref()
@@ -323,32 +347,7 @@ where
     if http2 {
         serve_http2(socket, options, control, service).await
     } else {
-        serve_http1(socket, options, control, service).await
-    }
-}
-
-async fn serve_http1<S>(
-    socket: Watched,
-    options: &ServeOptions,
-    control: &Control,
-    service: S,
-) -> Ended
-where
-    S: Service<Request<Incoming>, Response = Response<ResponseBody>>,
-    S::Error: Into<Box<dyn Error + Send + Sync>>,
-{
-    let connection = http1::Builder::new()
-        .half_close(options.half_close)
-        .max_headers(options.header_count)
-        .max_header_size(options.header_bytes)
-        .max_buf_size(options.header_bytes.max(64 * 1024) + 8192)
-        .serve_connection(TokioIo::new(socket), service)
-        .with_upgrades();
-    let stop = http1::UpgradeableConnection::graceful_shutdown;
-    match drive(pin!(connection), control, stop).await {
-        Ok(()) => Ended::Closed,
-        Err(error) if error.is_parse() => Ended::Protocol(error),
-        Err(_) => Ended::Io,
+        park::serve(socket, options, control, service).await
     }
 }
 
@@ -388,7 +387,8 @@ where
             .max_send_buf_size(64 * 1024)
             .serve_connection(TokioIo::new(socket.clone()), service);
         let stop = http2::Connection::graceful_shutdown;
-        drive(pin!(connection), control, stop).await
+        let driven = drive(pin!(connection), control, stop).await;
+        driven.unwrap_or(Ok(()))
     };
     let (over, told) = socket.budget(|budget| (budget.over(), budget.has_said_goodbye()));
     if over.is_some() || told {
@@ -407,13 +407,13 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 /// The same, of all requests of a connection.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
-/// Polls the connection, and tells it when to end. What has arrived is read before the connection is
-/// told, so that a request already in the socket is served.
-async fn drive<C>(
+/// Polls the connection, and tells it when to end; `None` when it is idle and may be parked. What has
+/// arrived is read before the connection is told, so that a request already in the socket is served.
+pub(super) async fn drive<C>(
     mut connection: Pin<&mut C>,
     control: &Control,
     graceful: impl Fn(Pin<&mut C>),
-) -> hyper::Result<()>
+) -> Option<hyper::Result<()>>
 where
     C: Future<Output = hyper::Result<()>>,
 {
@@ -421,15 +421,16 @@ where
     poll_fn(|cx| {
         control.register(cx);
         if let Poll::Ready(result) = connection.as_mut().poll(cx) {
-            return Poll::Ready(result);
+            return Poll::Ready(Some(result));
         }
         match control.close.get() {
-            Close::Now => return Poll::Ready(Ok(())),
+            Close::Now => return Poll::Ready(Some(Ok(()))),
             Close::Graceful if !told => {
                 told = true;
                 graceful(connection.as_mut());
-                return connection.as_mut().poll(cx);
+                return connection.as_mut().poll(cx).map(Some);
             }
+            Close::No if control.park.get() && control.may_park() => return Poll::Ready(None),
             Close::Graceful | Close::No => {}
         }
         Poll::Pending

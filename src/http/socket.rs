@@ -150,6 +150,11 @@ impl Watched {
         }
     }
 
+    /// Ready when there is something to read, or the end.
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.stream.tcp().poll_read_ready(cx).map(drop)
+    }
+
     /// Whether the client has reset the connection. Costs a call to the kernel only when something has
     /// come since the last read; behind unread bytes or a half-close nothing can be seen.
     fn poll_reset(&self, cx: &mut Context<'_>) -> io::Result<()> {

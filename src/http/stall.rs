@@ -38,6 +38,11 @@ impl Signals {
         self.heard.load(Ordering::Relaxed) || self.unread.load(Ordering::Relaxed)
     }
 
+    /// Whether the client does not take what is written for it.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.writes.load(Ordering::Relaxed) % 2 == 1
+    }
+
     /// Notes how a write went.
     pub(super) fn wrote<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         let writes = self.writes.load(Ordering::Relaxed);

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Method, Request, Response, Uri, Version, request};
+use http::{HeaderValue, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
 
 use super::context::Connection;
 use super::error::{ProxyError, is_unprocessed, is_unreadable};
+use super::retry::Head;
 use crate::http::body::{RequestBody, RequestProgress};
 use crate::http::{framing, websocket};
 use crate::telemetry::backend::{AttemptOutcome, RetryReason};
@@ -22,11 +23,10 @@ use crate::upstream::endpoint::Endpoint;
 use crate::upstream::outlier;
 use crate::upstream::pool::{Http2Stream, Lease, Sender, Wanted};
 
-/// A request ready to be sent: head without Host, canonical authority, body.
+/// A request ready to be sent.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
-    pub(crate) parts: request::Parts,
-    pub(crate) authority: HeaderValue,
+    pub(crate) head: Box<Head>,
     pub(crate) body: RequestBody,
     pub(crate) progress: Rc<RequestProgress>,
 }
@@ -95,10 +95,13 @@ async fn exchange(
     outgoing: Outgoing,
 ) -> Result<Answered, ProxyError> {
     let progress = outgoing.progress;
+    let Head {
+        parts, authority, ..
+    } = *outgoing.head;
     let empty = matches!(outgoing.body, RequestBody::Empty);
-    let repeatable = empty && is_idempotent(&outgoing.parts.method);
-    let tunnel = outgoing.parts.headers.contains_key(http::header::UPGRADE);
-    let mut request = Request::from_parts(outgoing.parts, outgoing.body);
+    let repeatable = empty && is_idempotent(&parts.method);
+    let tunnel = parts.headers.contains_key(http::header::UPGRADE);
+    let mut request = Request::from_parts(parts, outgoing.body);
     let mut sent = 0;
     loop {
         let wanted = Wanted {
@@ -109,7 +112,7 @@ async fn exchange(
         };
         let pools = connection.pools(backend);
         let mut lease = pools.lease(backend, endpoint, wanted).await?;
-        encode(&lease.sender, backend, &mut request, &outgoing.authority)?;
+        encode(&lease.sender, backend, &mut request, &authority)?;
         let key = match &lease.sender {
             Sender::Http2(stream) if tunnel => Some(connect(stream, &mut request).await?),
             _ => None,

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 use http::HeaderValue;
@@ -265,20 +265,4 @@ pub(crate) struct Seen {
     pub(crate) port: Option<Arc<Port>>,
     pub(crate) access_log: Arc<AccessLogHandle>,
     pub(crate) generation: u64,
-}
-
-/// The two clocks at a request's beginning.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Began {
-    pub(crate) at: Instant,
-    pub(crate) wall: SystemTime,
-}
-
-impl Began {
-    pub(crate) fn now() -> Self {
-        Self {
-            at: Instant::now(),
-            wall: SystemTime::now(),
-        }
-    }
 }

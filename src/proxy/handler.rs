@@ -199,12 +199,12 @@ async fn forward(
         client,
         key: choice.key.as_deref(),
     };
-    let head = Head {
+    let head = Box::new(Head {
         parts,
         authority: target.authority.clone(),
         matched,
         upgrade: asked.as_ref().map(|asked| asked.protocol.clone()),
-    };
+    });
     mirror::copy(&rule, choice.arm, &head, &mut body, &connection);
     let served = call.send(choice.arm, head, body, outcome).await?; //         400, 408, 413, 5xx
     let until = served.until;
@@ -245,7 +245,7 @@ fn deadlines(rule: &Rule, parts: &request::Parts, outcome: &mut Outcome) -> Dead
         .then(|| grpc::timeout(&parts.headers))
         .flatten();
     outcome.called_for = called_for.is_some();
-    Deadlines::of(&rule.timeouts, outcome.began.at, called_for)
+    Deadlines::of(&rule.timeouts, outcome.began, called_for)
 }
 
 /// The upgrade that the client asks for, taken before the fields that ask for it are stripped. An

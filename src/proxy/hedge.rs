@@ -36,7 +36,7 @@ impl<'a> Call<'a> {
         self,
         hedge: &Hedge,
         arm: &'a Arm,
-        head: Head,
+        head: Box<Head>,
         last: &mut Option<Arc<Endpoint>>,
         outcome: &mut Outcome,
     ) -> Result<Served<'a>, ProxyError> {
@@ -104,7 +104,7 @@ impl<'a> Call<'a> {
     fn second(
         self,
         arm: &'a Arm,
-        head: Head,
+        head: Box<Head>,
         last: &Option<Arc<Endpoint>>,
         outcome: &Outcome,
     ) -> Result<Begun<'a>, Hedged> {

@@ -144,7 +144,7 @@ impl Copy {
                 Ok(whole) if whole.bytes() > self.mirror.body_bytes as u64 => {
                     return (Mirrored::BodyTooLarge, None);
                 }
-                Ok(whole) => RequestBody::Whole(whole),
+                Ok(whole) => RequestBody::Whole(Box::new(whole)),
                 Err(NoCopy::TooLarge) => return (Mirrored::BodyTooLarge, None),
                 Err(NoCopy::Broken) => return (Mirrored::BodyBroken, None),
             },

@@ -6,14 +6,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::header::{REFERER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, request};
 
 use hyper::upgrade::OnUpgrade;
 
-use super::context::{Began, Connection};
+use super::context::Connection;
 use crate::config::values::Identity;
 use crate::http::body::{End, Finish, RequestProgress};
 use crate::http::grpc;
@@ -36,7 +36,7 @@ const CLIENT_CLOSED: u16 = 499;
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    pub(crate) began: Began,
+    pub(crate) began: Instant,
     pub(crate) connection: Rc<Connection>,
     pub(crate) progress: Option<Rc<RequestProgress>>,
     /// Status of the response; none while there is none.
@@ -80,6 +80,8 @@ pub(crate) struct Outcome {
 #[derive(Debug)]
 struct Logged {
     handle: Arc<AccessLogHandle>,
+    /// When the request began.
+    time: SystemTime,
     method: Method,
     uri: Uri,
     version: Version,
@@ -103,6 +105,7 @@ impl Outcome {
         let log = handle.log.is_on().then(|| {
             Box::new(Logged {
                 handle,
+                time: SystemTime::now(),
                 method: parts.method.clone(),
                 uri: parts.uri.clone(),
                 version: parts.version,
@@ -115,7 +118,7 @@ impl Outcome {
             })
         });
         Box::new(Self {
-            began: Began::now(),
+            began: Instant::now(),
             _in_flight: connection.control.begin_request(),
             connection,
             progress: None,
@@ -190,7 +193,7 @@ impl Outcome {
         cut.unwrap_or(Reason::ClientClosed)
     }
 
-    fn record(&mut self, response_bytes: u64) {
+    fn record(&mut self, response_bytes: u64, ended: Instant) {
         if std::mem::replace(&mut self.recorded, true) {
             return;
         }
@@ -203,7 +206,7 @@ impl Outcome {
             http2: self.http2,
             status,
             reason: self.reason,
-            duration: self.began.at.elapsed(),
+            duration: ended.saturating_duration_since(self.began),
             request_bytes: self.tunnelled.unwrap_or_else(|| {
                 self.progress
                     .as_ref()
@@ -234,7 +237,7 @@ impl Outcome {
         let (host, request_id) = (text(&log.host), text(&log.request_id));
         let client_is_peer = log.client == self.connection.peer().ip();
         log.handle.log.write(&Record {
-            time: self.began.wall,
+            time: log.time,
             listener: finished.listener.1,
             route: labels.map(|l| l.0).filter(|name| named(name)),
             rule: labels.map(|l| l.1).filter(|name| named(name)),
@@ -284,6 +287,7 @@ impl Finish for Outcome {
         if let (Some(assigned), End::Upstream | End::Deadline) = (&mut self.assigned, end) {
             assigned.broke(First::Lost);
         }
+        let now = Instant::now();
         let request_ended = self
             .progress
             .as_ref()
@@ -291,7 +295,7 @@ impl Finish for Outcome {
         match end {
             End::Complete => {
                 if let Some(lease) = self.lease.take().filter(|_| request_ended) {
-                    lease.release(Instant::now());
+                    lease.release(now);
                 }
                 if let Some(progress) = self.progress.as_ref().filter(|_| !request_ended) {
                     progress.answered();
@@ -304,7 +308,7 @@ impl Finish for Outcome {
             End::Deadline => self.reason = Some(Reason::TimeoutAfterHeaders),
             End::Client => self.reason = Some(self.who_left()),
         }
-        self.record(bytes);
+        self.record(bytes, now);
     }
 }
 
@@ -313,7 +317,7 @@ impl Drop for Outcome {
     fn drop(&mut self) {
         if !self.recorded {
             self.reason = self.reason.or_else(|| Some(self.who_left()));
-            self.record(0);
+            self.record(0, Instant::now());
         }
     }
 }
@@ -332,6 +336,6 @@ impl TunnelOutcome {
             self.0.reason = self.0.cut(control);
         }
         self.0.tunnelled = Some(from_client);
-        self.0.record(to_client);
+        self.0.record(to_client, Instant::now());
     }
 }

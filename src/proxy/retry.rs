@@ -77,7 +77,7 @@ impl<'a> Call<'a> {
     pub(crate) async fn send(
         self,
         arm: &'a Arm,
-        head: Head,
+        head: Box<Head>,
         body: RequestBody,
         outcome: &mut Outcome,
     ) -> Result<Served<'a>, ProxyError> {
@@ -123,7 +123,7 @@ impl<'a> Call<'a> {
     async fn once(
         self,
         arm: &'a Arm,
-        head: Head,
+        head: Box<Head>,
         body: RequestBody,
         last: &mut Option<Arc<Endpoint>>,
         outcome: &mut Outcome,
@@ -147,7 +147,7 @@ impl<'a> Call<'a> {
         self,
         (retry, mut budget): (&Retry, Option<&Arc<Budget>>),
         first: &'a Arm,
-        head: Head,
+        head: Box<Head>,
         body: RequestBody,
         outcome: &mut Outcome,
     ) -> Result<Served<'a>, ProxyError> {
@@ -244,7 +244,7 @@ impl<'a> Call<'a> {
     async fn attempt(
         self,
         arm: &'a Arm,
-        head: Head,
+        head: Box<Head>,
         body: RequestBody,
         last: &mut Option<Arc<Endpoint>>,
         outcome: &mut Outcome,
@@ -277,7 +277,7 @@ impl<'a> Call<'a> {
     pub(super) fn begin(
         self,
         arm: &'a Arm,
-        head: Head,
+        mut head: Box<Head>,
         body: RequestBody,
         last: Option<&Endpoint>,
         outcome: &Outcome,
@@ -294,15 +294,15 @@ impl<'a> Call<'a> {
             .ok_or(ProxyError::NoChoice(NoChoice::Unavailable(0)))?; //                           503
         let holding = Holding::new(serving, endpoint.begin());
         let Head {
-            mut parts,
-            mut authority,
+            parts,
+            authority,
             matched,
             upgrade,
-        } = head;
+        } = &mut *head;
         for filters in [&self.rule.filters, &arm.filters] {
-            filters.apply_request(&mut parts.headers, &mut parts.uri, &mut authority, matched)?; // 400
+            filters.apply_request(&mut parts.headers, &mut parts.uri, authority, *matched)?; // 400
         }
-        if let Some(protocol) = &upgrade {
+        if let Some(protocol) = upgrade {
             upgrade::ask(&mut parts.headers, protocol);
         }
         let until = self.deadlines.attempt();
@@ -311,8 +311,7 @@ impl<'a> Call<'a> {
         }
         let progress = outcome.progress.clone().unwrap_or_default();
         let outgoing = Outgoing {
-            parts,
-            authority,
+            head,
             body,
             progress,
         };

@@ -2,6 +2,7 @@
 //!
 //! Must not know what is sent over it.
 
+use std::cell::RefCell;
 use std::io::{self, IoSlice, Read as _};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -10,6 +11,14 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
+
+/// Pieces that are together no longer than this are copied into one: `writev` costs the kernel more than
+/// `send`, and the copy costs less than the difference.
+const GATHERED: usize = 4096;
+
+thread_local! {
+    static GATHER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -155,7 +164,16 @@ impl AsyncWrite for Stream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Plain(stream) => match bufs {
+                [buf] => Pin::new(stream).poll_write(cx, buf),
+                _ if bufs.iter().map(|buf| buf.len()).sum::<usize>() <= GATHERED => GATHER
+                    .with_borrow_mut(|gather| {
+                        gather.clear();
+                        bufs.iter().for_each(|buf| gather.extend_from_slice(buf));
+                        Pin::new(stream).poll_write(cx, gather)
+                    }),
+                _ => Pin::new(stream).poll_write_vectored(cx, bufs),
+            },
             Self::Tls(stream, fault) => {
                 let written = Pin::new(&mut *stream).poll_write_vectored(cx, bufs);
                 heard(written, stream, fault.as_ref())

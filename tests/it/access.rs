@@ -239,7 +239,7 @@ fn shapes_of_the_pages() {
         ("/api/v1/backends", "/0/usable", "true"),
         ("/api/v1/backends", "/0/labels/tier", "\"web\""),
         ("/api/v1/backends", "/0/endpoints/0/address", "string"),
-        ("/config", "/document/listeners/0/limits/headerCount", "128"),
+        ("/config", "/document/listeners/0/limits/headerCount", "100"),
     ] {
         let value = proxy
             .json(page)

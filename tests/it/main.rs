@@ -36,6 +36,7 @@ mod matching;
 mod mirror;
 mod modifiers;
 mod outlier;
+mod parked;
 mod protocol;
 mod proxy_protocol;
 mod rates;

@@ -194,7 +194,7 @@ impl Default for ListenerLimits {
             connections: 65_536,
             requests: None,
             header_bytes: ByteSize(64 * 1024),
-            header_count: 128,
+            header_count: 100,
             target_bytes: ByteSize(16 * 1024),
             body_bytes: None,
             streams: 128,

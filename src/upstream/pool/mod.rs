@@ -118,7 +118,9 @@ impl Pools {
             }
             if let Some(permit) = Permit::take(backend, waiting.is_some()) {
                 let connecting = (!http1).then(|| SharedAll::connect(&pool));
-                return match pool.open(backend, endpoint, wanted, permit).await? {
+                // Out of line, so that requests on a kept connection do not carry its state.
+                let opening = Box::pin(pool.open(backend, endpoint, wanted, permit));
+                return match opening.await? {
                     Opened::Http1(idle) => Ok(idle.begin(&pool)),
                     Opened::Http2(shared) => {
                         pool.http2.share(&shared, connecting);
@@ -126,7 +128,7 @@ impl Pools {
                     }
                 };
             }
-            // Out of line, so that requests which do not wait do not carry its state.
+            // Out of line, as above.
             Box::pin(self.wait(backend, &pool, wanted, &mut waiting)).await?;
         }
     }
