@@ -1,10 +1,10 @@
 //! The body of a request that may be sent again: what was read of it is kept, up to a bound.
 //!
-//! Owns which sending may read, and when a body can no longer be sent again. Must not know why it is.
+//! Owns which sendings may read, and when a body can no longer be sent again. Must not know why it is.
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -13,7 +13,7 @@ use http_body::{Frame, SizeHint};
 use super::body::{BrokenRequestBody, RequestBody, Stream};
 use super::copy::Whole;
 
-/// A body that can be sent several times, one sending after the other.
+/// A body that can be sent several times: one sending after the other, or two beside one another.
 #[derive(Debug)]
 pub(crate) enum Replay {
     /// There is no body, so nothing to keep.
@@ -34,9 +34,12 @@ pub(crate) struct Kept {
     /// More came than may be kept.
     overflown: bool,
     ended: bool,
+    broken: bool,
     /// The number of the sending that may read. An earlier one may still be held by a connection that
     /// has not noticed its end.
     turn: u32,
+    /// Those that wait for the next piece. The source wakes only the one that has asked last.
+    waiting: Vec<Waker>,
 }
 
 #[derive(Debug, Clone)]
@@ -45,7 +48,7 @@ enum Piece {
     Trailers(HeaderMap),
 }
 
-/// One sending of a [`Kept`] body, from its first byte.
+/// One sending of a [`Kept`] body, from its first byte. One beside another has the number of that.
 #[derive(Debug)]
 pub(crate) struct Sending {
     kept: Rc<RefCell<Kept>>,
@@ -58,7 +61,7 @@ impl Replay {
     pub(crate) fn new(body: RequestBody, limit: usize) -> Self {
         match body {
             RequestBody::Empty => Self::Empty,
-            RequestBody::Kept(sending) => Self::Kept(sending.kept),
+            RequestBody::Kept(sending) => Self::Kept(Rc::clone(&sending.kept)),
             RequestBody::Whole(whole) => Self::Whole(whole),
             RequestBody::Stream(source) => Self::Kept(Rc::new(RefCell::new(Kept {
                 source,
@@ -67,7 +70,9 @@ impl Replay {
                 limit,
                 overflown: false,
                 ended: false,
+                broken: false,
                 turn: 0,
+                waiting: Vec::new(),
             }))),
         }
     }
@@ -96,9 +101,39 @@ impl Replay {
             }
         }
     }
+
+    /// The body from its first byte, while an earlier sending goes on. `None` where more may come than may
+    /// be kept: one of the two would miss what the other has read.
+    pub(crate) fn beside(&self) -> Option<RequestBody> {
+        let Self::Kept(kept) = self else {
+            return Some(self.send());
+        };
+        let inner = kept.borrow();
+        let is_over = inner.ended || inner.source.is_end();
+        let rest = if is_over {
+            Some(0)
+        } else {
+            inner.source.size_hint().upper()
+        };
+        let all = rest.and_then(|rest| rest.checked_add(inner.bytes as u64));
+        let fits = all.is_some_and(|all| all <= inner.limit as u64);
+        (fits && !inner.overflown && !inner.broken).then(|| {
+            RequestBody::Kept(Sending {
+                kept: Rc::clone(kept),
+                turn: inner.turn,
+                next: 0,
+            })
+        })
+    }
 }
 
 impl Kept {
+    /// Wakes all but the one that knows already.
+    fn wake(&mut self, knows: &Waker) {
+        let others = self.waiting.drain(..).filter(|it| !it.will_wake(knows));
+        others.for_each(Waker::wake);
+    }
+
     fn keep(&mut self, frame: &Frame<Bytes>) {
         let piece = match (frame.data_ref(), frame.trailers_ref()) {
             (Some(data), _) => Piece::Data(data.clone()),
@@ -123,7 +158,7 @@ impl Sending {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenRequestBody>>> {
         let mut kept = self.kept.borrow_mut();
-        if kept.turn != self.turn {
+        if kept.turn != self.turn || kept.broken {
             return Poll::Ready(Some(Err(BrokenRequestBody)));
         }
         if let Some(piece) = kept.pieces.get(self.next) {
@@ -136,15 +171,22 @@ impl Sending {
         if kept.ended {
             return Poll::Ready(None);
         }
-        let Some(frame) = ready!(kept.source.poll(cx)) else {
-            kept.ended = true;
-            return Poll::Ready(None);
+        let Poll::Ready(frame) = kept.source.poll(cx) else {
+            if !kept.waiting.iter().any(|it| it.will_wake(cx.waker())) {
+                kept.waiting.push(cx.waker().clone());
+            }
+            return Poll::Pending;
         };
-        if let Ok(frame) = &frame {
-            kept.keep(frame);
-            self.next = kept.pieces.len();
+        match &frame {
+            Some(Ok(frame)) => {
+                kept.keep(frame);
+                self.next = kept.pieces.len();
+            }
+            Some(Err(_)) => kept.broken = true,
+            None => kept.ended = true,
         }
-        Poll::Ready(Some(frame))
+        kept.wake(cx.waker());
+        Poll::Ready(frame)
     }
 
     pub(super) fn is_end(&self) -> bool {
@@ -166,5 +208,14 @@ impl Sending {
             hint.set_upper(upper.saturating_add(again));
         }
         hint
+    }
+}
+
+impl Drop for Sending {
+    /// It may have been the one that the source would wake.
+    fn drop(&mut self) {
+        if let Ok(mut kept) = self.kept.try_borrow_mut() {
+            kept.wake(Waker::noop());
+        }
     }
 }

@@ -27,6 +27,7 @@ use crate::snapshot::rule::{Arm, Asking, BalancedBy, NoChoice, OnTrial, Retry, R
 use crate::snapshot::trial::First;
 use crate::telemetry::backend::{RetryReason, RetryRefusal};
 use crate::upstream::backend::{Backend, Holding};
+use crate::upstream::balance::tried::Tried;
 use crate::upstream::balance::{self, Ask};
 use crate::upstream::budget::Budget;
 use crate::upstream::connect::ConnectError;
@@ -94,7 +95,9 @@ impl<'a> Call<'a> {
                 if let Some(budget) = &arm.budget {
                     budget.deposit();
                 }
-                let result = self.once(arm, head, body, &mut None, outcome).await;
+                let result = self
+                    .once(arm, head, body, &mut Tried::default(), outcome)
+                    .await;
                 self.note_first(&result, outcome);
                 result
             }
@@ -125,15 +128,15 @@ impl<'a> Call<'a> {
         arm: &'a Arm,
         head: Box<Head>,
         body: RequestBody,
-        last: &mut Option<Arc<Endpoint>>,
+        tried: &mut Tried,
         outcome: &mut Outcome,
     ) -> Result<Served<'a>, ProxyError> {
         // What is evidence about a version is one attempt.
-        let hedge = hedge::of(arm, &head, &body).filter(|_| outcome.assigned.is_none());
+        let hedge = hedge::of(arm, &head).filter(|_| outcome.assigned.is_none());
         match hedge {
-            None => self.attempt(arm, head, body, last, outcome).await,
+            None => self.attempt(arm, head, body, tried, outcome).await,
             // Out of line, as above.
-            Some(hedge) => Box::pin(self.hedged(hedge, arm, head, last, outcome)).await,
+            Some(hedge) => Box::pin(self.hedged(hedge, (arm, head), body, tried, outcome)).await,
         }
     }
 
@@ -154,13 +157,13 @@ impl<'a> Call<'a> {
         let body = Replay::new(body, retry.body_bytes);
         let may_repeat = retry.non_idempotent || is_idempotent(&head.parts.method);
         let mut arm = first;
-        let mut last = None;
+        let mut tried = Tried::default();
         let mut again = 0;
         if let Some(budget) = budget {
             budget.deposit();
         }
         loop {
-            let sent = self.once(arm, head.clone(), body.send(), &mut last, outcome);
+            let sent = self.once(arm, head.clone(), body.send(), &mut tried, outcome);
             let result = sent.await;
             if again == 0 {
                 self.note_first(&result, outcome);
@@ -217,7 +220,7 @@ impl<'a> Call<'a> {
             if moves {
                 arm = next;
                 budget = arm.budget.as_ref();
-                last = None;
+                tried = Tried::default();
                 outcome.why = Some(Why::Shield);
                 outcome.metrics = Some(Arc::clone(&arm.metrics));
             }
@@ -240,18 +243,18 @@ impl<'a> Call<'a> {
         own.read(&asking).map(|key| balance::hash(&key))
     }
 
-    /// One attempt at an endpoint of the arm, another one than the last where there is one.
+    /// One attempt at an endpoint of the arm, at one that has not been tried where there is one.
     async fn attempt(
         self,
         arm: &'a Arm,
         head: Box<Head>,
         body: RequestBody,
-        last: &mut Option<Arc<Endpoint>>,
+        tried: &mut Tried,
         outcome: &mut Outcome,
     ) -> Result<Served<'a>, ProxyError> {
         let connection = std::rc::Rc::clone(&outcome.connection);
-        let begun = self.begin(arm, head, body, last.as_deref(), outcome)?;
-        begun.note(last, outcome);
+        let begun = self.begin(arm, head, body, tried, outcome)?;
+        begun.note(tried, outcome);
         let Begun {
             backend,
             endpoint,
@@ -273,20 +276,21 @@ impl<'a> Call<'a> {
         })
     }
 
-    /// Everything before the first byte of an attempt, at another endpoint than `last` where there is one.
+    /// Everything before the first byte of an attempt, at an endpoint that has not been tried where there is
+    /// one.
     pub(super) fn begin(
         self,
         arm: &'a Arm,
         mut head: Box<Head>,
         body: RequestBody,
-        last: Option<&Endpoint>,
+        tried: &Tried,
         outcome: &Outcome,
     ) -> Result<Begun<'a>, ProxyError> {
         let connection = &outcome.connection;
         let backend = arm.backend.as_ref().ok_or(ProxyError::InvalidBackend)?; //                500
         let serving = backend.begin().ok_or(ProxyError::BackendFull)?; //                        503
         let ask = Ask {
-            not: last,
+            tried,
             hash: self.hash(arm, &head.parts),
         };
         let endpoint = backend
@@ -339,7 +343,7 @@ pub(super) struct Begun<'a> {
 
 /// An attempt that is over, and what it holds.
 #[derive(Debug)]
-pub(super) struct Tried<'a> {
+pub(super) struct Ended<'a> {
     pub(super) result: Result<Served<'a>, ProxyError>,
     endpoint: Arc<Endpoint>,
     holding: Holding,
@@ -351,14 +355,14 @@ impl<'a> Begun<'a> {
     }
 
     /// Counts it, and notes where it goes.
-    pub(super) fn note(&self, last: &mut Option<Arc<Endpoint>>, outcome: &mut Outcome) {
+    pub(super) fn note(&self, tried: &mut Tried, outcome: &mut Outcome) {
         outcome.endpoint = Some(self.endpoint.address());
         outcome.attempts += 1;
-        *last = Some(Arc::clone(&self.endpoint));
+        tried.note(&self.endpoint);
     }
 
     /// Sends it.
-    pub(super) async fn run(self, connection: &Connection) -> Tried<'a> {
+    pub(super) async fn run(self, connection: &Connection) -> Ended<'a> {
         let (until, arm) = (self.until, self.arm);
         let endpoint = &self.endpoint;
         let sent = attempt(
@@ -374,7 +378,7 @@ impl<'a> Begun<'a> {
             arm,
             until: until.whole,
         };
-        Tried {
+        Ended {
             result: result.map(served),
             endpoint: self.endpoint,
             holding: self.holding,
@@ -382,7 +386,7 @@ impl<'a> Begun<'a> {
     }
 }
 
-impl<'a> Tried<'a> {
+impl<'a> Ended<'a> {
     /// Makes it the attempt that the request is about.
     ///
     /// # Errors

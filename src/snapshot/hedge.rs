@@ -15,6 +15,8 @@ use crate::telemetry::hedge::HedgeMetrics;
 #[derive(Debug)]
 pub(crate) struct Hedge {
     pub(crate) after: After,
+    /// What is kept of a request's body for the second attempt, at most.
+    pub(crate) body_bytes: usize,
     pub(crate) metrics: Arc<HedgeMetrics>,
 }
 

@@ -22,14 +22,17 @@ pub(crate) enum Hedged {
     Budget,
     /// It was not made: there is no other endpoint, or no room at the backend.
     NoEndpoint,
+    /// It was not made: the body is, or may become, longer than what is kept of it.
+    Body,
 }
 
-const OUTCOMES: [&str; 5] = [
+const OUTCOMES: [&str; 6] = [
     "won",
     "lost",
     "failed",
     "refused_budget",
     "refused_no_endpoint",
+    "refused_body",
 ];
 
 /// See the module.

@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use super::balance::candidates::Candidates;
 use super::balance::maglev::Maglev;
+use super::balance::tried::Tried;
 use super::balance::{BalanceSettings, Policy};
-use super::endpoint::{Endpoint, EndpointId, State};
+use super::endpoint::{Endpoint, State};
 
 /// What a configuration, or whoever is asked where endpoints are, says of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,7 +131,7 @@ impl Endpoints {
     }
 
     /// The usable endpoint of a key; `None` when chance must decide.
-    pub(super) fn of_key(&self, hash: u64, not: Option<EndpointId>) -> Option<&Arc<Endpoint>> {
+    pub(super) fn of_key(&self, hash: u64, tried: &Tried) -> Option<&Arc<Endpoint>> {
         let in_use = match self.standing {
             Standing::Unavailable => return None,
             Standing::Serves { priority } | Standing::Panics { priority } => priority,
@@ -144,7 +145,7 @@ impl Endpoints {
             self.all.get(*number).map(|member| &member.endpoint)
         });
         members
-            .filter(|one| Some(one.id()) != not)
+            .filter(|one| !tried.has(one))
             .find(|one| self.usable_state.is_none_or(|state| one.state() == state))
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::backend::{Backend, echo, scripted};
+use crate::support::backend::{Backend, echo, raw, scripted};
 use crate::support::client::{Client, get, request};
 use crate::support::eventually;
 use crate::support::proxy::{Proxy, config};
@@ -106,7 +106,9 @@ fn only_what_may_be_processed_twice_is_sent_twice() {
         ("GET", "", true),
         ("DELETE", "", true),
         ("POST", "", false),
-        ("GET", "hello", false),
+        ("PUT", "hello", true),
+        ("DELETE", "hello", true),
+        ("POST", "hello", false),
     ] {
         let proxy = start("hedge: { after: 50ms }", &[late.address, fast.address]);
         let mut client = Client::connect(proxy.addr("web"));
@@ -201,5 +203,102 @@ fn a_percentile_is_learnt_before_anything_is_sent_twice() {
     assert!(slowest < Duration::from_secs(2), "{slowest:?}");
     let won = proxy.metric("weir_hedges_total", &["outcome=\"won\""]);
     assert!(won > 0.9, "{won}");
+    proxy.stop();
+}
+
+/// Hangs after the head, without reading a body; tells who hangs up.
+fn hangs(left: &Arc<AtomicU64>) -> Backend {
+    let left = Arc::clone(left);
+    raw(move |mut stream, _| {
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            if stream.read(&mut byte).unwrap_or(0) == 0 {
+                return;
+            }
+            bytes.push(byte[0]);
+        }
+        let mut rest = [0; 4096];
+        while stream.read(&mut rest).is_ok_and(|read| read > 0) {}
+        left.fetch_add(1, Ordering::SeqCst);
+    })
+}
+
+/// A body goes to both endpoints in full, also where it comes in pieces after the second attempt has begun,
+/// and whichever of the two is given up.
+#[test]
+fn a_body_reaches_both_attempts() {
+    let left = Arc::default();
+    let (late, fast) = (hangs(&left), echo("fast"));
+    let proxy = start("hedge: { after: 50ms }", &[late.address, fast.address]);
+    let mut whole = 0;
+    for _ in 0..4 {
+        let mut stream = std::net::TcpStream::connect(proxy.addr("web")).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        let head =
+            "PUT / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 9\r\n\r\nfirst";
+        stream.write_all(head.as_bytes()).unwrap();
+        // Nobody answers before the rest has come, so the second attempt is under way by then.
+        let before = made(&proxy, "won") + made(&proxy, "lost");
+        eventually("the second attempt", || {
+            let requests = proxy.metric("weir_requests_in_flight", &["backend=\"v1\""]);
+            (requests > 1.5).then_some(())
+        });
+        stream.write_all(b"rest").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        whole += usize::from(answer.ends_with("|firstrest"));
+        assert!(answer.contains("x-backend: fast"), "{answer}");
+        assert!(made(&proxy, "won") + made(&proxy, "lost") > before + 0.9);
+    }
+    assert_eq!(whole, 4);
+    eventually("the others were given up", || {
+        (left.load(Ordering::SeqCst) == 4).then_some(())
+    });
+    proxy.stop();
+}
+
+/// What may be longer than is kept of it is sent once, and that is counted.
+#[test]
+fn a_long_body_is_sent_once() {
+    let late = || {
+        scripted(|seen, stream| {
+            std::thread::park_timeout(Duration::from_millis(200));
+            let (head, body) = ("HTTP/1.1 200 OK\r\ncontent-length: ", &seen.body);
+            let head = format!("{head}{}\r\n\r\n", body.len());
+            stream.write_all(&[head.as_bytes(), body].concat()).is_ok()
+        })
+    };
+    let (one, two) = (late(), late());
+    let fields = "hedge: { after: 20ms }, retry: { bodyBytes: 8 }";
+    let proxy = start(fields, &[one.address, two.address]);
+    let mut client = Client::connect(proxy.addr("web"));
+    let (mut hedged, mut refused) = (0.0, 0.0);
+    for (framing, sent, body, fits) in [
+        ("Content-Length: 8", "12345678", "12345678", true),
+        ("Content-Length: 9", "123456789", "123456789", false),
+        (
+            "Transfer-Encoding: chunked",
+            "8\r\n12345678\r\n0\r\n\r\n",
+            "12345678",
+            true,
+        ),
+        (
+            "Transfer-Encoding: chunked",
+            "9\r\n123456789\r\n0\r\n\r\n",
+            "123456789",
+            false,
+        ),
+    ] {
+        let head = format!("PUT / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n{sent}");
+        assert_eq!(client.ask(&head).body, body, "{framing}");
+        *(if fits { &mut hedged } else { &mut refused }) += 1.0;
+        hedges(&proxy, "refused_body", refused);
+        let made = made(&proxy, "won") + made(&proxy, "lost");
+        assert!((made - hedged).abs() < 0.1, "{framing} {sent}: {made}");
+    }
+    assert_eq!(one.requests() + two.requests(), 6);
     proxy.stop();
 }

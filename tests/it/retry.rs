@@ -384,3 +384,61 @@ fn a_body_that_stops_is_cut_and_one_that_is_slow_is_not() {
     });
     proxy.stop();
 }
+
+/// Two of three endpoints fail: with two repetitions every request succeeds, whatever the policy, and no
+/// endpoint gets one twice.
+#[test]
+fn every_attempt_goes_to_another_endpoint() {
+    const REQUESTS: u64 = 60;
+    for policy in [
+        "{ policy: roundRobin }",
+        "{ policy: leastRequest }",
+        "{ policy: peakEwma }",
+        "{ policy: random }",
+        "{ policy: consistentHash, key: { header: x-key } }",
+    ] {
+        let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let endpoint = |number: usize, status: u16| {
+            let seen = std::sync::Arc::clone(&seen);
+            scripted(move |request, stream| {
+                let key = request.head.lines().find(|line| line.starts_with("x-key"));
+                seen.lock()
+                    .unwrap()
+                    .push((number, key.unwrap_or_default().to_owned()));
+                answer(status, "", request, stream)
+            })
+        };
+        let all = [endpoint(0, 503), endpoint(1, 200), endpoint(2, 503)];
+        let addresses: Vec<_> = all
+            .iter()
+            .map(|one| format!("{{ address: \"{}\" }}", one.address))
+            .collect();
+        let retry = "attempts: 2, codes: [503], backoff: 1ms, budget: { percent: 100, minRetriesPerSecond: 1000 }";
+        let route = format!(
+            "  - {{ name: r, rules: [{{ name: all, retry: {{ {retry} }}, backendRefs: [{{ name: v1 }}] }}] }}\n"
+        );
+        let text = config(&route, &[]);
+        let text = format!(
+            "{text}  - {{ name: v1, loadBalancing: {policy}, endpoints: [{}] }}\n",
+            addresses.join(", ")
+        );
+        let proxy = Proxy::start(&text);
+        for number in 0..REQUESTS {
+            let key = number.to_string();
+            let response = get(proxy.addr("web"), "a", "/", &[("x-key", &key)]);
+            assert_eq!(response.status, 200, "{policy}");
+        }
+        let mut seen = seen.lock().unwrap().clone();
+        let sent = seen.len();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(
+            seen.len(),
+            sent,
+            "{policy}: an endpoint got a request twice"
+        );
+        assert!(sent as u64 > REQUESTS, "{policy}: {sent}");
+        count(retries(&proxy, "code"), (sent as u64 - REQUESTS) as f64);
+        proxy.stop();
+    }
+}

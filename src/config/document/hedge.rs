@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::config::values::Duration;
 
 /// Sends a request that takes long to another endpoint of the same backend too; the first answer is passed
-/// on, and the other attempt is given up. Only requests without a body whose method is idempotent
-/// (RFC 9110, 9.2.2), only once each, and within `retry.budget`, which without `retry` has its defaults.
+/// on, and the other attempt is given up. Only requests whose method is idempotent (RFC 9110, 9.2.2), only
+/// once each, and within `retry.budget`; only with a body of which is known, by its length or because it has
+/// come to its end, that it is not longer than `retry.bodyBytes`. Without `retry`, its defaults hold.
 /// Requests that are evidence about a version under judgement are sent once.
 /// An attempt that fails, or answers with what `retry` would not pass on, leaves the word to the other.
 /// Exactly one field is set.

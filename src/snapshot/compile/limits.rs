@@ -94,8 +94,10 @@ impl Compiler<'_> {
                 After::Learnt(same.map_or_else(|| Percentile::new(percent), Arc::clone))
             }
         };
+        let retry = written.retry.clone().unwrap_or_default();
         Some(Hedge {
             after,
+            body_bytes: usize::try_from(retry.body_bytes.0).unwrap_or(usize::MAX),
             metrics: HedgeMetrics::new(self.registry, route, rule, backend),
         })
     }

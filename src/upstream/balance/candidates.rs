@@ -4,7 +4,8 @@
 //! no more than a search. Must not know policies.
 
 use super::SlowStart;
-use crate::upstream::endpoint::{self, EndpointId};
+use super::tried::Tried;
+use crate::upstream::endpoint;
 use crate::upstream::endpoints::Member;
 
 /// Draws before one is taken as it is: an endpoint that has just started is passed over nine times of
@@ -82,7 +83,6 @@ impl Candidates {
         self.members.get(at)
     }
 
-    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Member> {
         self.members.iter()
     }
@@ -92,12 +92,18 @@ impl Candidates {
         self.ends.is_empty()
     }
 
-    pub(super) fn is(&self, at: usize, not: Option<EndpointId>) -> bool {
-        not.is_some_and(|not| {
-            self.members
-                .get(at)
-                .is_some_and(|it| it.endpoint.id() == not)
-        })
+    fn is_tried(&self, at: usize, tried: &Tried) -> bool {
+        let one = self.members.get(at);
+        !tried.is_empty() && one.is_some_and(|it| tried.has(&it.endpoint))
+    }
+
+    /// The first one that has not been tried, from here on and round; this one where all have been.
+    pub(super) fn untried_from(&self, at: usize, tried: &Tried) -> usize {
+        let count = self.len().max(1);
+        let mut round = (at..at + count).map(|at| at % count);
+        round
+            .find(|at| !self.is_tried(*at, tried))
+            .unwrap_or(at % count)
     }
 
     /// The weight as a multiple of the mean.
@@ -146,25 +152,22 @@ impl Candidates {
         relative >= 1.0 || rand::RngExt::random::<f64>(rng) < relative
     }
 
-    /// Draws until one comes that is not `not` and has started.
+    /// Draws until one comes that has not been tried and has started.
     pub(super) fn admit<R: rand::Rng>(
         &self,
-        not: Option<EndpointId>,
+        tried: &Tried,
         rng: &mut R,
         mut draw: impl FnMut(&mut R) -> usize,
     ) -> usize {
         let mut at = draw(rng);
         for _ in 1..TRIES {
-            if !self.is(at, not) && self.is_started(at, rng) {
+            if !self.is_tried(at, tried) && self.is_started(at, rng) {
                 return at;
             }
             at = draw(rng);
         }
-        if self.is(at, not) {
-            (at + 1) % self.len().max(1)
-        } else {
-            at
-        }
+        // What is left has little weight, or is one of many.
+        self.untried_from(at, tried)
     }
 }
 

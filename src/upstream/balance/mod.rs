@@ -6,6 +6,7 @@
 pub(crate) mod candidates;
 pub(crate) mod latency;
 pub(super) mod maglev;
+pub(crate) mod tried;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +17,7 @@ use http::HeaderName;
 use rand::RngExt;
 
 use self::candidates::Candidates;
+use self::tried::Tried;
 use super::endpoint::{self, Endpoint};
 use super::endpoints::{Endpoints, Member};
 
@@ -58,12 +60,21 @@ pub(crate) struct SlowStart {
 }
 
 /// What a request asks for.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Ask<'a> {
-    /// The endpoint that has just failed; another one where there is another.
-    pub(crate) not: Option<&'a Endpoint>,
+    /// Another endpoint than these as long as there is another, and then at least another than the latest.
+    pub(crate) tried: &'a Tried,
     /// Of its key, where it has one. See [`hash`].
     pub(crate) hash: Option<u64>,
+}
+
+impl Default for Ask<'_> {
+    fn default() -> Self {
+        Self {
+            tried: Tried::NONE,
+            hash: None,
+        }
+    }
 }
 
 /// The hash of a request's key.
@@ -106,26 +117,31 @@ impl Balancer {
         if usable.len() <= 1 {
             return usable.first().map(|member| &member.endpoint);
         }
-        let not = ask.not.map(Endpoint::id);
+        let latest;
+        let mut tried = ask.tried;
+        if !tried.is_empty() && usable.iter().all(|one| tried.has(&one.endpoint)) {
+            latest = tried.only_latest();
+            tried = &latest;
+        }
         let chosen = match self {
-            Self::RoundRobin(next) => usable.admit(not, rng, |_| {
+            Self::RoundRobin(next) => usable.admit(tried, rng, |_| {
                 usable.nth(next.fetch_add(1, Ordering::Relaxed))
             }),
-            Self::Random => usable.admit(not, rng, |rng| usable.draw(rng)),
-            Self::LeastRequest => better(usable, not, rng, |one| {
+            Self::Random => usable.admit(tried, rng, |rng| usable.draw(rng)),
+            Self::LeastRequest => better(usable, tried, rng, |one| {
                 f64::from(one.endpoint.in_flight()) / f64::from(one.weight)
             }),
             Self::PeakEwma => {
                 let now = endpoint::clock();
-                better(usable, not, rng, |one| {
+                better(usable, tried, rng, |one| {
                     let pending = f64::from(one.endpoint.in_flight()) / usable.share(one);
                     one.endpoint.latency().cost(now, pending)
                 })
             }
             Self::ConsistentHash => {
-                let keyed = ask.hash.and_then(|hash| endpoints.of_key(hash, not));
+                let keyed = ask.hash.and_then(|hash| endpoints.of_key(hash, tried));
                 return keyed.or_else(|| {
-                    let at = usable.admit(not, rng, |rng| usable.draw(rng));
+                    let at = usable.admit(tried, rng, |rng| usable.draw(rng));
                     usable.get(at).map(|member| &member.endpoint)
                 });
             }
@@ -138,22 +154,22 @@ impl Balancer {
 /// what their weights say.
 fn better<R: rand::Rng>(
     usable: &Candidates,
-    not: Option<endpoint::EndpointId>,
+    tried: &Tried,
     rng: &mut R,
     cost: impl Fn(&Member) -> f64,
 ) -> usize {
-    let one = usable.admit(not, rng, |rng| usable.draw(rng));
+    let one = usable.admit(tried, rng, |rng| usable.draw(rng));
     // With weights, twice the same must be possible: of two endpoints the heavier one would otherwise
     // never get more than the other. Without, it would only make the choice worse.
     let other = if usable.are_equal() {
         let apart = rng.random_range(1..usable.len());
-        let two = (one + apart) % usable.len();
-        if usable.is(two, not) || !usable.is_started(two, rng) {
+        let two = usable.untried_from(one + apart, tried);
+        if two == one || !usable.is_started(two, rng) {
             return one;
         }
         two
     } else {
-        usable.admit(not, rng, |rng| usable.draw(rng))
+        usable.admit(tried, rng, |rng| usable.draw(rng))
     };
     match (usable.get(one), usable.get(other)) {
         (Some(first), Some(second)) if cost(second) < cost(first) => other,
