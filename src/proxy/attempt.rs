@@ -2,14 +2,18 @@
 //!
 //! Owns when a request may be sent again on a new connection. Must not know routes.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
 
 use super::context::Connection;
 use super::error::{ProxyError, is_unprocessed, is_unreadable};
@@ -29,6 +33,8 @@ pub(crate) struct Outgoing {
     pub(crate) head: Box<Head>,
     pub(crate) body: RequestBody,
     pub(crate) progress: Rc<RequestProgress>,
+    /// Is told when the request is on its way, where somebody waits for that.
+    pub(crate) departs: Option<CancellationToken>,
 }
 
 /// The head of an endpoint's answer, and what the connection needs at the end of its body.
@@ -94,7 +100,7 @@ async fn exchange(
     endpoint: &Arc<Endpoint>,
     outgoing: Outgoing,
 ) -> Result<Answered, ProxyError> {
-    let progress = outgoing.progress;
+    let (progress, departs) = (outgoing.progress, outgoing.departs);
     let Head {
         parts, authority, ..
     } = *outgoing.head;
@@ -124,7 +130,13 @@ async fn exchange(
         let copy = (stale && (repeatable || refusable)).then(|| head_copy(&request));
         sent += 1;
         let began = Instant::now();
-        let (error, unsent) = match send(&mut lease, request).await {
+        let sending = send(&mut lease, request);
+        let sent_on = match &departs {
+            None => sending.await,
+            // Out of line, so that requests without a copy do not carry its state.
+            Some(departs) => Box::pin(telling(sending, departs)).await,
+        };
+        let (error, unsent) = match sent_on {
             Ok(mut response) => {
                 framing::settle(response.headers_mut()).map_err(ProxyError::Answer)?;
                 lease.answered(response.headers());
@@ -197,6 +209,17 @@ pub(super) async fn send(
         let unsent = failed.take_message();
         (failed.into_error(), unsent)
     })
+}
+
+/// Tells when a request has been handed to its connection, whose task comes before those that are told.
+async fn telling<F: Future>(sending: F, departs: &CancellationToken) -> F::Output {
+    let mut sending = pin!(sending);
+    let first = poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await;
+    departs.cancel();
+    match first {
+        Poll::Ready(sent) => sent,
+        Poll::Pending => sending.await,
+    }
 }
 
 fn head_copy(request: &Request<RequestBody>) -> Request<RequestBody> {

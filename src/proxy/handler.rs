@@ -205,7 +205,7 @@ async fn forward(
         matched,
         upgrade: asked.as_ref().map(|asked| asked.protocol.clone()),
     });
-    mirror::copy(&rule, choice.arm, &head, &mut body, &connection);
+    mirror::copy(&rule, choice.arm, &head, &mut body, outcome);
     let served = call.send(choice.arm, head, body, outcome).await?; //         400, 408, 413, 5xx
     let until = served.until;
     let response = finish_response(served, &rule, &choice, asked, outcome)?; //                  502

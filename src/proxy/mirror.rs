@@ -1,8 +1,8 @@
 //! Copies of requests for backends whose answers nobody gets.
 //!
-//! A copy is a task of its own, which first runs when the request that it copies waits for something,
-//! and waits for nothing that the request waits for but the end of its body. There are as many as the
-//! mirror allows; more are dropped. So the request never waits for a copy.
+//! A copy is a task of its own, which first does anything when the request that it copies has been handed
+//! to a connection, or is over without; then it waits for the end of its body. There are as many as the
+//! mirror allows; more are dropped. So the request never waits for a copy, nor does a copy come first.
 //!
 //! Owns what a copy looks like and what becomes of it. It is sent once, touches no record of the
 //! endpoint but the number of requests in flight, and no series of the rule.
@@ -14,10 +14,12 @@ use std::time::Instant;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderName, HeaderValue, Request};
 use http_body_util::BodyExt;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::attempt::{encode, send};
 use super::context::Connection;
 use super::error::ProxyError;
+use super::outcome::Outcome;
 use super::retry::Head;
 use crate::http::body::RequestBody;
 use crate::http::copy::{BodyCopy, NoCopy};
@@ -36,17 +38,32 @@ const X_WEIR_SHADOW: HeaderName = HeaderName::from_static("x-weir-shadow");
 /// What the host of a copy ends in, where that is asked for (a habit of Envoy's).
 const SUFFIX: &str = "-shadow";
 
+/// Tells copies that their request is on its way. Dropping it tells them too.
+#[derive(Debug)]
+pub(crate) struct Departure {
+    departed: CancellationToken,
+    _over: DropGuard,
+}
+
+impl Departure {
+    /// For whoever sends the request.
+    pub(super) fn bell(&self) -> CancellationToken {
+        self.departed.clone()
+    }
+}
+
 /// Makes the copies of a request that is about to be sent.
 pub(super) fn copy(
     rule: &Rule,
     arm: &Arm,
     head: &Head,
     body: &mut RequestBody,
-    connection: &Rc<Connection>,
+    outcome: &mut Outcome,
 ) {
     if rule.filters.mirrors.is_empty() && arm.filters.mirrors.is_empty() {
         return;
     }
+    let connection = &outcome.connection;
     let of_rule = [&rule.filters];
     let of_arm = [&rule.filters, &arm.filters];
     let of_rule = rule.filters.mirrors.iter().map(|it| (it, &of_rule[..]));
@@ -66,15 +83,23 @@ pub(super) fn copy(
         })
         .collect();
     let most = drawn.iter().map(|copy| copy.mirror.body_bytes).max();
-    let recorded = most.and_then(|most| body.record(most));
+    let Some(most) = most else { return };
+    let recorded = body.record(most);
+    let departed = CancellationToken::new();
     for copy in drawn {
         let (connection, body) = (Rc::clone(connection), recorded.clone());
+        let departed = departed.clone();
         drop(tokio::task::spawn_local(async move {
+            departed.cancelled_owned().await;
             let metrics = Arc::clone(&copy.mirror.metrics);
             let (outcome, first_byte) = copy.run(&connection, body.as_deref()).await;
             metrics.mirrored(outcome, first_byte);
         }));
     }
+    outcome.departure = Some(Box::new(Departure {
+        departed: departed.clone(),
+        _over: departed.drop_guard(),
+    }));
 }
 
 /// A copy that has its place.

@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, request};
 use hyper::upgrade::OnUpgrade;
 
 use super::context::Connection;
+use super::mirror::Departure;
 use crate::config::values::Identity;
 use crate::http::body::{End, Finish, RequestProgress};
 use crate::http::grpc;
@@ -66,6 +67,8 @@ pub(crate) struct Outcome {
     pub(crate) upgrade: Option<OnUpgrade>,
     /// Fields of the answer that the rule has settled before there was one.
     pub(crate) fields: Option<Box<HeaderMap>>,
+    /// What copies of it wait for.
+    pub(crate) departure: Option<Box<Departure>>,
     /// Its places among the requests in flight: of the process, the listener, the route and the rule.
     held: [Option<Held>; 4],
     tunnelled: Option<u64>,
@@ -140,6 +143,7 @@ impl Outcome {
             upgrade: None,
             held: [const { None }; 4],
             fields: None,
+            departure: None,
             tunnelled: None,
             http2: parts.version == Version::HTTP_2,
             generation,

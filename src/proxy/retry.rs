@@ -318,6 +318,7 @@ impl<'a> Call<'a> {
             head,
             body,
             progress,
+            departs: outcome.departure.as_ref().map(|it| it.bell()),
         };
         Ok(Begun {
             arm,

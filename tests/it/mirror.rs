@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -320,5 +321,69 @@ fn copies_speak_what_their_backend_speaks() {
         copies[0].contains("host: a.example") && copies[0].ends_with("|hello"),
         "{copies:?}"
     );
+    proxy.stop();
+}
+
+/// A request waits for a connection: its copy is not sent, nor is anything connected to, before it is on its
+/// way. One that never gets there is copied when that is known.
+#[test]
+fn a_copy_never_comes_before_its_request() {
+    let (go, (v2, seen), other) = (Arc::new(AtomicBool::new(false)), keeping(), echo("other"));
+    let gate = Arc::clone(&go);
+    let v1 = scripted(move |request, stream| {
+        while request.head.starts_with("GET /held") && !gate.load(Ordering::SeqCst) {
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+            .is_ok()
+    });
+    let copied = mirror("v2", "");
+    let rules = format!(
+        "  - name: r\n    rules:\n\
+         \x20     - {{ name: held, matches: [{{ path: {{ value: /held }} }}], backendRefs: [{{ name: v1 }}] }}\n\
+         \x20     - {{ name: other, matches: [{{ path: {{ value: /other }} }}], backendRefs: [{{ name: other }}] }}\n\
+         \x20     - {{ name: down, matches: [{{ path: {{ value: /down }} }}], filters: [{copied}], backendRefs: [{{ name: down }}] }}\n\
+         \x20     - {{ name: all, filters: [{copied}], backendRefs: [{{ name: v1 }}] }}\n"
+    );
+    let text = config(
+        &rules,
+        &[
+            ("v2", v2.address),
+            ("other", other.address),
+            ("down", ([127, 0, 0, 1], 1).into()),
+        ],
+    );
+    let text = format!(
+        "{text}  - {{ name: v1, limits: {{ connections: 1 }}, connectTimeout: 20s, endpoints: [{{ address: \"{}\" }}] }}\n",
+        v1.address
+    );
+    let proxy = Proxy::start_with(&text, &["--workers", "1"]);
+    let ask = |path: &str| {
+        let mut client = Client::connect(proxy.addr("web"));
+        assert!(client.try_send(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")));
+        client
+    };
+    let mut held = ask("/held");
+    eventually("the first request", || (v1.requests() == 1).then_some(()));
+    let mut waiting = ask("/copied");
+    eventually("one that waits", || {
+        (proxy.metric("weir_requests_pending", &["backend=\"v1\""]) > 0.5).then_some(())
+    });
+    // The worker has done much else since.
+    for _ in 0..20 {
+        assert_eq!(get(proxy.addr("web"), "a", "/other", &[]).who(), "other");
+    }
+    let connected = || proxy.metric("weir_upstream_connections_total", &["backend=\"v2\""]);
+    assert!(connected() < 0.5 && seen.lock().unwrap().is_empty());
+    go.store(true, Ordering::SeqCst);
+    for client in [&mut held, &mut waiting] {
+        assert_eq!(client.receive(false).unwrap().status, 200);
+    }
+    wait_for(&proxy, "ok", 1.0);
+    assert_eq!(get(proxy.addr("web"), "a", "/down", &[]).status, 503);
+    eventually("its copy", || {
+        (seen.lock().unwrap().len() == 2).then_some(())
+    });
     proxy.stop();
 }
