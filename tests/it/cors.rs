@@ -216,3 +216,35 @@ fn errors_of_ours_and_answers_of_backends_say_the_same() {
     assert_eq!(foreign.headers("vary"), ["accept", "origin"]);
     proxy.stop();
 }
+
+/// Preflights are the browser's, carry no key, and end at the proxy: none is refused for a bound of the rule
+/// or counts for it. What is refused can be read by the script.
+#[test]
+fn preflights_come_before_bounds_and_refusals_can_be_read() {
+    let backend = echo("v1");
+    let rules = r#"
+  - name: r
+    rules:
+      - limits: { requests: 1, rates: [{ requests: 1, per: 1h, key: { header: x-header-1 } }] }
+        filters: [{ type: CORS, cors: { allowOrigins: ["https://www.foo.com"], allowMethods: [PUT], allowHeaders: [x-header-1], exposeHeaders: [retry-after] } }]
+        backendRefs: [{ name: v1 }]
+"#;
+    let proxy = Proxy::start(&config(rules, &[("v1", backend.address)]));
+    let origin = "https://www.foo.com";
+    let ask = || {
+        let fields = [("origin", origin), ("x-header-1", "a")];
+        request(proxy.addr("web"), "PUT", "a", "/", &fields)
+    };
+    for (status, requests) in [(200, 1), (429, 1), (429, 1)] {
+        for _ in 0..3 {
+            let answer = preflight(&proxy, "/", origin, "PUT");
+            assert_eq!(origin_of(&answer), Some(origin));
+            assert_eq!(answer.header("ratelimit"), None);
+        }
+        let answer = ask();
+        assert_eq!((answer.status, backend.requests()), (status, requests));
+        assert_eq!(origin_of(&answer), Some(origin), "{status}");
+        assert_eq!(answer.header("retry-after").is_some(), status == 429);
+    }
+    proxy.stop();
+}

@@ -407,3 +407,48 @@ fn a_removed_endpoint_sees_its_connections_close() {
     assert_eq!(who(&proxy, 3), set(&["1"]));
     proxy.stop();
 }
+
+/// RFC 2308, 5: that there is nothing holds for the lesser of the SOA record's time to live and its MINIMUM,
+/// within the bounds of the backend. Without one it is asked for again at once.
+#[test]
+fn that_there_is_nothing_holds_for_a_while_too() {
+    let [a] = neighbours(names);
+    for (saying, soa, least) in [
+        (Saying::NoSuchName, Some((60, 1)), Duration::from_secs(1)),
+        (Saying::Records, Some((1, 60)), Duration::from_secs(1)),
+        (Saying::Records, Some((60, 60)), Duration::from_secs(1)),
+        (Saying::NoSuchName, None, Duration::from_millis(20)),
+    ] {
+        let dns = Dns::start();
+        dns.set(NAME, &[ip(&a)]);
+        if let Some((ttl, minimum)) = soa {
+            dns.set_soa(ttl, minimum);
+        }
+        let more = format!("name: {NAME}, records: ipv4");
+        let text = by_dns(&dns, Some(a.address.port()), &more);
+        let most = if soa == Some((60, 60)) { "1s" } else { "30s" };
+        let proxy = start(&text.replace("maxTtl: 100ms", &format!("maxTtl: {most}")));
+        wait_for(&proxy, &[ip(&a)]);
+        dns.set(NAME, &[]);
+        dns.say(saying.clone());
+        eventually("an empty answer", || {
+            (discovery(&proxy, "result") == "empty").then_some(())
+        });
+        let (asked, from) = (dns.questions(), Instant::now());
+        // What was noted may be of the question before, so two are waited for.
+        let next = |asked: u64| {
+            eventually("another question", || {
+                (dns.questions() > asked).then_some(())
+            });
+            dns.questions()
+        };
+        next(next(asked));
+        assert!(
+            from.elapsed() >= least,
+            "{saying:?} {soa:?}: {:?}",
+            from.elapsed()
+        );
+        assert_eq!(who(&proxy, 2), set(&["0"]), "the last good ones are kept");
+        proxy.stop();
+    }
+}

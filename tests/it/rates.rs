@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use crate::support::backend::{Backend, echo, scripted};
 use crate::support::client::{Client, Response, get, request};
 use crate::support::eventually;
-use crate::support::proxy::{Proxy, config};
+use crate::support::pki::{Authority, Files, Leaf};
+use crate::support::proxy::{Proxy, config, with_listener};
+use crate::support::tls;
 
 /// A rule with these limits in front of `v1`.
 fn rule(limits: &str) -> String {
@@ -269,5 +271,53 @@ fn workers_do_not_give_a_token_twice() {
         }
     });
     assert_eq!(*passed.lock().unwrap(), 100);
+    proxy.stop();
+}
+
+/// Over the wire: each verified certificate has its bucket, clients without one share theirs, and nothing
+/// that a client says about itself counts.
+#[test]
+fn each_identity_has_a_bucket_of_its_own() {
+    let (ca, files, backend) = (Authority::new("test authority"), Files::new(), echo("v1"));
+    files.put("ca.crt", &ca.pem);
+    files.put_pair("server", &ca.issue(&Leaf::server(&["web.example"])));
+    let at = |name: &str| files.at(name).display().to_string();
+    let tls = format!(
+        "tls: {{ certificates: [{{ certificate: \"{}\", key: \"{}\" }}], clientValidation: {{ mode: optional, ca: \"{}\" }} }}",
+        at("server.crt"),
+        at("server.key"),
+        at("ca.crt"),
+    );
+    let rates = "rates: [{ requests: 2, per: 1h, key: { identity: true } }]";
+    let text = config(&rule(rates), &[("v1", backend.address)]);
+    let proxy = Proxy::start(&with_listener(&text, &tls));
+    let pair = |name: &str| ca.issue(&Leaf::client(&[name]));
+    let (one, two) = (
+        pair("spiffe://shop.example/one"),
+        pair("spiffe://shop.example/two"),
+    );
+    // Another certificate of the same client.
+    let renewed = pair("spiffe://shop.example/one");
+    for (who, expected) in [
+        (Some(&one), 200),
+        (Some(&renewed), 200),
+        (Some(&one), 429),
+        (Some(&renewed), 429),
+        (Some(&two), 200),
+        (None, 200),
+        (None, 200),
+        (None, 429),
+        (Some(&two), 200),
+        (Some(&two), 429),
+    ] {
+        let config = Arc::new(tls::client(&ca.pem, who));
+        let mut client = tls::connect(proxy.addr("web"), "web.example", &config).unwrap();
+        let forged = "Hash=1;URI=spiffe://shop.example/three";
+        let asked = format!(
+            "GET / HTTP/1.1\r\nHost: web.example\r\nx-forwarded-client-cert: {forged}\r\n\r\n"
+        );
+        assert_eq!(client.ask(&asked).status, expected);
+    }
+    assert!((errors(&proxy, "rate_limited") - 4.0).abs() < 0.1);
     proxy.stop();
 }

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::config::values::{FieldName, MethodName, OriginPattern};
 
 /// Cross-origin resource sharing (the Fetch standard). Preflight requests are answered without a
-/// backend, and what backends say about it is replaced. A request of another origin is still served:
-/// it is the browser that keeps the answer from the script.
+/// backend and before the limits of the rule, whose keys they do not carry; what backends say about it is
+/// replaced. A request of another origin is still served: it is the browser that keeps the answer from the
+/// script.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Cors {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use hickory_resolver::proto::op::{Message, ResponseCode};
-use hickory_resolver::proto::rr::rdata::{A, AAAA, SRV};
+use hickory_resolver::proto::rr::rdata::{A, AAAA, SOA, SRV};
 use hickory_resolver::proto::rr::{Name, RData, Record};
 
 /// What is done with a question.
@@ -33,6 +33,8 @@ struct State {
     /// By name, in lower case and without the last dot.
     records: Mutex<Vec<(String, RData)>>,
     saying: Mutex<Saying>,
+    /// Of answers without records: the time to live of the zone's SOA record, and its MINIMUM.
+    soa: Mutex<Option<(u32, u32)>>,
     questions: AtomicU64,
 }
 
@@ -106,6 +108,11 @@ impl Dns {
         *self.state.saying.lock().unwrap() = saying;
     }
 
+    /// Answers without records say for how long that is so (RFC 2308, 3).
+    pub(crate) fn set_soa(&self, ttl: u32, minimum: u32) {
+        *self.state.soa.lock().unwrap() = Some((ttl, minimum));
+    }
+
     /// Questions that it has read.
     pub(crate) fn questions(&self) -> u64 {
         self.state.questions.load(Ordering::SeqCst)
@@ -136,6 +143,13 @@ impl State {
             Saying::Failure => answer.metadata.response_code = ResponseCode::ServFail,
             Saying::Junk => return Some(b"\xff\xff no answer at all".to_vec()),
             Saying::Nothing => return None,
+        }
+        if let (true, Some((ttl, minimum))) = (answer.answers.is_empty(), *self.soa.lock().unwrap())
+        {
+            let zone = Name::from_ascii("test.").unwrap();
+            let data = SOA::new(zone.clone(), zone.clone(), 1, 3600, 600, 86400, minimum);
+            let soa = Record::from_rdata(zone, ttl, RData::SOA(data));
+            answer.authorities.push(soa);
         }
         let bytes = answer.to_vec().ok()?;
         if !bounded || bytes.len() <= LONGEST {
