@@ -287,7 +287,7 @@ impl Course {
             },
             command,
             rps: self.pace.rps(),
-            is_warm: has_warmed && endpoints.candidate > 0,
+            is_warm: has_warmed && candidate.as_deref().is_some_and(Backend::is_warm),
             ready: Share::from_fraction(
                 endpoints.candidate as f64 / endpoints.total().max(1) as f64,
             ),
@@ -303,6 +303,9 @@ impl Course {
             self.seen = Arc::new(SeenKeys::new(KEYS));
             self.known.clear();
             trial.forget_samples();
+            if let Some(candidate) = &candidate {
+                candidate.warm_up();
+            }
         }
         output
     }

@@ -275,6 +275,25 @@ impl Backend {
             .collect()
     }
 
+    /// Traffic is about to come: where it should find connections, they are made now, as for endpoints that
+    /// are new.
+    pub(crate) fn warm_up(&self) {
+        if !self.settings.pool.preconnect {
+            return;
+        }
+        for Member { endpoint, .. } in self.endpoints().all() {
+            endpoint.set_cold(true);
+        }
+        self.refresh();
+    }
+
+    /// Whether traffic would find an endpoint that can be used, and connections where it should.
+    pub(crate) fn is_warm(&self) -> bool {
+        let endpoints = self.endpoints();
+        let mut usable = endpoints.usable().iter().map(|member| &member.endpoint);
+        usable.any(|one| !one.is_cold())
+    }
+
     /// Whether nobody looks after this backend yet; whoever is told so must do it. What the backend
     /// before knew of an endpoint and nobody would end now is forgotten.
     pub(crate) fn begin_tending(&self) -> bool {

@@ -163,6 +163,10 @@ fn note(
             tracing::warn!(backend = name, endpoint = %address, %error, "endpoint is unhealthy");
         }
     }
+    // What was kept of its connections is from before its trouble, if there is anything left.
+    if next == State::Ready && backend.settings().pool.preconnect {
+        endpoint.set_cold(true);
+    }
     endpoint.enter(next);
     backend.refresh();
 }

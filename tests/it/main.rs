@@ -37,6 +37,7 @@ mod mirror;
 mod modifiers;
 mod outlier;
 mod parked;
+mod preconnect;
 mod protocol;
 mod proxy_protocol;
 mod rates;

@@ -10,6 +10,7 @@ pub(crate) struct Backend {
     pub(crate) address: SocketAddr,
     /// Requests that it has read.
     pub(crate) requests: Arc<AtomicU64>,
+    connections: Arc<AtomicU64>,
     panicked: Arc<AtomicBool>,
 }
 
@@ -34,6 +35,11 @@ impl Drop for Watch {
 impl Backend {
     pub(crate) fn requests(&self) -> u64 {
         self.requests.load(Ordering::SeqCst)
+    }
+
+    /// Connections that it has accepted.
+    pub(crate) fn connections(&self) -> u64 {
+        self.connections.load(Ordering::SeqCst)
     }
 }
 
@@ -108,14 +114,17 @@ fn on(
 ) -> Backend {
     let address = listener.local_addr().unwrap();
     let requests = Arc::new(AtomicU64::new(0));
+    let connections = Arc::new(AtomicU64::new(0));
     let panicked = Arc::new(AtomicBool::new(false));
     let (counter, flag, script) = (
         Arc::clone(&requests),
         Arc::clone(&panicked),
         Arc::new(script),
     );
+    let accepted = Arc::clone(&connections);
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
+            accepted.fetch_add(1, Ordering::SeqCst);
             let (counter, watch) = (Arc::clone(&counter), Watch(Arc::clone(&flag)));
             let script = Arc::clone(&script);
             std::thread::spawn(move || {
@@ -127,6 +136,7 @@ fn on(
     Backend {
         address,
         requests,
+        connections,
         panicked,
     }
 }
