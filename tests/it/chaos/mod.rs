@@ -19,6 +19,9 @@ use crate::support::client::Client;
 use crate::support::eventually;
 use crate::support::proxy::Proxy;
 
+/// Of every `POST`.
+const BODY: &str = "hello";
+
 /// What the endpoints do with the next requests.
 #[derive(Debug, Default)]
 struct Script {
@@ -51,7 +54,7 @@ fn next<'a>(faults: &'a [Fault], script: &Scripted, kind: Kind) -> Option<&'a Fa
 fn http1(faults: &Arc<Vec<Fault>>, script: &Scripted) -> Backend {
     let (faults, script) = (Arc::clone(faults), Arc::clone(script));
     raw(move |mut stream, _| {
-        if !read_head(&mut stream) {
+        if !read_request(&mut stream) {
             return;
         }
         match next(&faults, &script, Kind::Http1) {
@@ -65,8 +68,9 @@ fn http1(faults: &Arc<Vec<Fault>>, script: &Scripted) -> Backend {
     })
 }
 
-/// Reads the head of a request, whose body is not waited for; whether there is one.
-fn read_head(stream: &mut TcpStream) -> bool {
+/// Reads a request with its body; whether there is one. What is left unread makes a reset of the end, which
+/// may overtake what was said before it.
+fn read_request(stream: &mut TcpStream) -> bool {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
         if stream.read(&mut byte).unwrap_or(0) == 0 {
@@ -74,7 +78,8 @@ fn read_head(stream: &mut TcpStream) -> bool {
         }
         head.push(byte[0]);
     }
-    true
+    let body = if head.starts_with(b"POST ") { BODY } else { "" };
+    stream.read_exact(&mut vec![0; body.len()]).is_ok()
 }
 
 /// An endpoint of HTTP/2, which closes behind a good answer, and as its fault says.
@@ -252,7 +257,7 @@ impl Chaos {
 /// The status of the answer; 0 when it is cut.
 fn ask(web: SocketAddr, method: &str, path: &str) -> u16 {
     let mut client = Client::connect(web);
-    let body = if method == "POST" { "hello" } else { "" };
+    let body = if method == "POST" { BODY } else { "" };
     client.send(&format!(
         "{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
@@ -339,13 +344,13 @@ fn play(shard: usize) -> Vec<String> {
 #[test]
 fn a_dead_kept_connection_costs_an_attempt_and_no_request() {
     let dead = raw(|mut stream, counter| {
-        if !read_head(&mut stream) {
+        if !read_request(&mut stream) {
             return;
         }
         counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         drop(stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"));
         // It reads the next one, and never answers.
-        read_head(&mut stream);
+        read_request(&mut stream);
     });
     let proxy = Proxy::start_with(
         &crate::support::proxy::all_to(dead.address),
