@@ -19,6 +19,7 @@ use super::compression::Compressed;
 use super::copy::{BodyCopy, Recorder, Whole};
 use super::grpc_web::{Decoder, Dialect, NotBase64};
 use super::headers;
+use super::recall::Recall;
 use super::replay::Sending;
 
 /// What went wrong with a request's body, seen from the side that reads it.
@@ -355,6 +356,8 @@ pub(crate) enum End {
     Deadline,
     /// The client went away.
     Client,
+    /// It was called back.
+    Recalled,
 }
 
 /// Is told once how a response's body ended, and how many bytes of it were passed on.
@@ -372,12 +375,16 @@ pub(crate) struct ResponseBody {
     finish: Option<Box<dyn Finish>>,
     deadline: Option<Pin<Box<Sleep>>>,
     idle: Option<Box<Idle>>,
+    /// Ends when the body is called back, with the trailers that say so.
+    recall: Option<Recalling>,
     bytes: u64,
     /// It is gRPC, and the client wants gRPC-Web.
     web: Option<Dialect>,
     /// A response to HEAD, or a 204 or 304: hyper drops the body without asking for it.
     bodiless: bool,
 }
+
+type Recalling = Pin<Box<dyn Future<Output = Option<HeaderMap>>>>;
 
 /// The bound on the time between two pieces.
 struct Idle {
@@ -436,6 +443,7 @@ impl ResponseBody {
             finish: None,
             deadline: None,
             idle: None,
+            recall: None,
             bytes: 0,
             web: None,
             bodiless: false,
@@ -464,6 +472,26 @@ impl ResponseBody {
         self
     }
 
+    /// Ends the body when it is called back, unless its length is known: it ends by itself then.
+    /// `trailers` are its last words; a body without any is cut.
+    pub(crate) fn with_recall(
+        mut self,
+        recall: Option<&Recall>,
+        began: std::time::Instant,
+        trailers: Option<HeaderMap>,
+    ) -> Self {
+        if let Some(recall) = recall
+            && self.size_hint().exact().is_none()
+        {
+            let recalled = recall.listen();
+            self.recall = Some(Box::pin(async move {
+                recalled.due(began).await;
+                trailers
+            }));
+        }
+        self
+    }
+
     /// Makes gRPC-Web of a body of gRPC.
     pub(crate) fn with_web(mut self, dialect: Dialect) -> Self {
         self.web = Some(dialect);
@@ -480,8 +508,28 @@ impl ResponseBody {
     fn end(&mut self, end: End) {
         self.deadline = None;
         self.idle = None;
+        self.recall = None;
         if let Some(finish) = self.finish.take() {
             finish.finish(end, self.bytes);
+        }
+    }
+
+    /// Ends with last words, if there are any.
+    fn recalled(&mut self, trailers: Option<HeaderMap>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let Some(trailers) = trailers else {
+            return self.cut(End::Recalled);
+        };
+        self.source = Source::Done;
+        let frame = self.encode(Frame::trailers(trailers));
+        self.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+        self.end(End::Recalled);
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn encode(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        match self.web {
+            None => frame,
+            Some(dialect) => dialect.encode(frame),
         }
     }
 
@@ -514,6 +562,11 @@ impl Body for ResponseBody {
             Source::Compressed(body) => body.as_mut().poll_frame(cx).map_err(drop),
         };
         let Poll::Ready(frame) = polled else {
+            if let Some(recall) = &mut this.recall
+                && let Poll::Ready(trailers) = recall.as_mut().poll(cx)
+            {
+                return this.recalled(trailers);
+            }
             let idle = this.idle.as_mut().map(|idle| idle.wait());
             let mut timers = this.deadline.iter_mut().chain(idle);
             return if timers.any(|timer| timer.as_mut().poll(cx).is_ready()) {
@@ -537,11 +590,7 @@ impl Body for ResponseBody {
                     finish.trailers(trailers);
                 }
                 let is_last = frame.is_trailers();
-                let frame = passed_on(frame);
-                let frame = match this.web {
-                    None => frame,
-                    Some(dialect) => dialect.encode(frame),
-                };
+                let frame = this.encode(passed_on(frame));
                 this.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
                 // hyper does not ask again after trailers, nor after the last byte of a body whose
                 // length it knows.

@@ -34,6 +34,7 @@ pub(crate) fn status(status: StatusCode) -> u8 {
 
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// How long the client waits for the call: up to eight digits and a unit (gRPC over HTTP/2,
 /// `Timeout`). What is not one is no deadline.
@@ -87,6 +88,14 @@ pub(crate) fn failed_at_once<B>(response: &Response<B>) -> Option<u8> {
 fn failed(fields: &HeaderMap) -> Option<u8> {
     let status = fields.get(STATUS)?.to_str().ok()?.parse().ok()?;
     (status != 0).then_some(status)
+}
+
+/// The end of a call that goes on elsewhere: UNAVAILABLE, which clients take as "try again".
+pub(crate) fn unavailable(why: &'static str) -> HeaderMap {
+    HeaderMap::from_iter([
+        (STATUS, HeaderValue::from_static("14")),
+        (MESSAGE, HeaderValue::from_static(why)),
+    ])
 }
 
 /// Whether the call failed by the server's fault: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL,

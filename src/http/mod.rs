@@ -17,6 +17,7 @@ pub(crate) mod grpc_web;
 pub(crate) mod headers;
 mod park;
 pub(crate) mod path;
+pub(crate) mod recall;
 pub(crate) mod replay;
 pub(crate) mod serve;
 mod socket;

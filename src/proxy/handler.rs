@@ -19,7 +19,7 @@ use super::compress::Compressing;
 use super::context::{Connection, Connections};
 use super::deadline::Deadlines;
 use super::error::ProxyError;
-use super::outcome::Outcome;
+use super::outcome::{Agreed, Outcome, TunnelEnd};
 use super::respond;
 use super::retry::{Call, Head, Served};
 use super::{fault, limits, mirror};
@@ -28,13 +28,14 @@ use crate::http::authority::{self, Target};
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::grpc_web::Dialect;
 use crate::http::headers::{self, Hop, X_REQUEST_ID};
+use crate::http::recall::Recall;
 use crate::http::upgrade::Asked;
 use crate::http::{cors, grpc, trace, upgrade, websocket};
 use crate::rollout::Arm as Side;
 use crate::route::{Found, MatchedPath, Redirect, RedirectSource, RequestView};
 use crate::snapshot::filters::Answer;
 use crate::snapshot::port::{Listener, Port};
-use crate::snapshot::rule::{Asking, Choice, KeySource, NoChoice, Rule, Why};
+use crate::snapshot::rule::{Arm, Asking, Choice, KeySource, NoChoice, Rule, Why};
 
 /// Names the backend that has failed where another one answers in its place.
 const X_WEIR_SHIELDED: HeaderName = HeaderName::from_static("x-weir-shielded");
@@ -120,8 +121,8 @@ pub(crate) async fn handle(exchange: Exchange) -> Result<Response<ResponseBody>,
         response = response.map(|body| body.with_web(dialect));
     }
     outcome.status = Some(response.status());
-    if let Some(client) = outcome.upgrade.take() {
-        return Ok(tunnel(response, client, outcome));
+    if let Some(agreed) = outcome.upgrade.take() {
+        return Ok(tunnel(response, agreed, outcome));
     }
     let last =
         outcome.connection.worker.last_requests.get() || outcome.connection.control.is_aged();
@@ -208,6 +209,7 @@ async fn forward(
     mirror::copy(&rule, choice.arm, &head, &mut body, outcome);
     let served = call.send(choice.arm, head, body, outcome).await?; //         400, 408, 413, 5xx
     let until = served.until;
+    let recall = recall(&rule, served.arm, outcome);
     let response = finish_response(served, &rule, &choice, asked, outcome)?; //                  502
     let until = until.filter(|_| is_cut(&response, outcome));
     let response = match compressing {
@@ -218,7 +220,23 @@ async fn forward(
     Ok(response.map(|body| {
         body.with_deadline(until.map(Into::into))
             .with_idle(rule.timeouts.idle)
+            .with_recall(recall, outcome.began, last_words(outcome))
     }))
+}
+
+/// What calls its stream back, where a rollout has given the request to its candidate.
+fn recall<'a>(rule: &'a Rule, arm: &Arm, outcome: &Outcome) -> Option<&'a Recall> {
+    let pair = rule.on_trial.as_ref()?;
+    let candidate = rule.split.arm(pair.candidate)?;
+    // Who asks for a version by name gets it in any case.
+    let is_given = std::ptr::eq(candidate, arm) && outcome.why != Some(Why::Force);
+    (is_given && pair.recall.is_some()).then(|| pair.trial.recall())
+}
+
+/// How a call that is called back ends. HTTP/1 has no place for it behind an answer that has promised none.
+fn last_words(outcome: &Outcome) -> Option<HeaderMap> {
+    let has_place = outcome.is_http2() || outcome.web.is_some();
+    (outcome.is_grpc && has_place).then(|| grpc::unavailable("the version was rolled back"))
 }
 
 /// What scripts of other origins may do, for the answer to come; the answer where that was the
@@ -590,7 +608,10 @@ fn finish_response(
             None => upgrade::ask(response.headers_mut(), &agreed.protocol),
             Some(_) => websocket::to_connected(&mut response),
         }
-        outcome.upgrade = Some(agreed.client);
+        outcome.upgrade = Some(Agreed {
+            client: agreed.client,
+            recalled: recall(rule, served.arm, outcome).map(Recall::listen),
+        });
     }
     if rule.filters.cors.is_some() {
         cors::strip(response.headers_mut());
@@ -632,7 +653,7 @@ fn is_cut<B>(response: &Response<B>, outcome: &Outcome) -> bool {
 /// Sends the agreement and copies bytes from then on; the request is recorded when the tunnel ends.
 fn tunnel(
     mut response: Response<ResponseBody>,
-    client: OnUpgrade,
+    agreed: Agreed,
     outcome: Box<Outcome>,
 ) -> Response<ResponseBody> {
     let endpoint = hyper::upgrade::on(&mut response);
@@ -642,15 +663,28 @@ fn tunnel(
     let busy = control.begin_request();
     let door = Arc::clone(&outcome.connection.door);
     let entered = Connections::enter(&worker, door, Rc::clone(&control));
+    let began = outcome.began;
     let outcome = outcome.into_tunnel();
     drop(tokio::task::spawn_local(async move {
         let _held = (busy, entered);
-        let tunnel = upgrade::tunnel(client, endpoint, &control);
-        let ended = control.until_closed(tunnel).await.is_some();
+        let tunnel = upgrade::tunnel(agreed.client, endpoint, &control);
+        let recalled = async {
+            match agreed.recalled {
+                Some(recalled) => recalled.due(began).await,
+                None => std::future::pending().await,
+            }
+        };
+        let end = tokio::select! {
+            ended = control.until_closed(tunnel) => match ended {
+                Some(()) => TunnelEnd::Peer,
+                None => TunnelEnd::Closed,
+            },
+            () = recalled => TunnelEnd::Recalled,
+        };
         if control.is_stalled() {
             sending.cut();
         }
-        outcome.finish(&control, ended);
+        outcome.finish(&control, end);
     }));
     response
 }

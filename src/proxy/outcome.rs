@@ -19,6 +19,7 @@ use crate::config::values::Identity;
 use crate::http::body::{End, Finish, RequestProgress};
 use crate::http::grpc;
 use crate::http::grpc_web::Dialect;
+use crate::http::recall::Recalled;
 use crate::http::serve::{Close, Control, RequestGuard};
 use crate::http::trace::Traceparent;
 use crate::snapshot::AccessLogHandle;
@@ -63,8 +64,8 @@ pub(crate) struct Outcome {
     pub(crate) web: Option<Dialect>,
     /// The client has said how long it waits for its call.
     pub(crate) called_for: bool,
-    /// The client's half of an agreed upgrade.
-    pub(crate) upgrade: Option<OnUpgrade>,
+    /// An agreed upgrade.
+    pub(crate) upgrade: Option<Agreed>,
     /// Fields of the answer that the rule has settled before there was one.
     pub(crate) fields: Option<Box<HeaderMap>>,
     /// What copies of it wait for.
@@ -77,6 +78,26 @@ pub(crate) struct Outcome {
     log: Option<Box<Logged>>,
     recorded: bool,
     _in_flight: RequestGuard,
+}
+
+/// What a request that becomes a tunnel goes on with.
+#[derive(Debug)]
+pub(crate) struct Agreed {
+    /// The client's half.
+    pub(crate) client: OnUpgrade,
+    /// Hears when its version has lost its traffic.
+    pub(crate) recalled: Option<Recalled>,
+}
+
+/// How a tunnel ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TunnelEnd {
+    /// By one of its sides.
+    Peer,
+    /// By this one, with the connection.
+    Closed,
+    /// It was called back.
+    Recalled,
 }
 
 /// What only the access log needs.
@@ -150,6 +171,11 @@ impl Outcome {
             log,
             recorded: false,
         })
+    }
+
+    /// Whether the client speaks HTTP/2.
+    pub(crate) fn is_http2(&self) -> bool {
+        self.http2
     }
 
     /// Keeps a place until the request has ended.
@@ -311,6 +337,7 @@ impl Finish for Outcome {
             End::Upstream => self.reason = Some(Reason::UpstreamReset),
             End::Deadline => self.reason = Some(Reason::TimeoutAfterHeaders),
             End::Client => self.reason = Some(self.who_left()),
+            End::Recalled => self.reason = Some(Reason::RolloutGuard),
         }
         self.record(bytes, now);
     }
@@ -331,13 +358,14 @@ impl Drop for Outcome {
 pub(crate) struct TunnelOutcome(Box<Outcome>);
 
 impl TunnelOutcome {
-    /// Records the tunnel's end. Bytes from the client count as its request's body. `ended`: by one of
-    /// the two sides.
-    pub(crate) fn finish(mut self, control: &Control, ended: bool) {
+    /// Records the tunnel's end. Bytes from the client count as its request's body.
+    pub(crate) fn finish(mut self, control: &Control, end: TunnelEnd) {
         let (from_client, to_client) = control.carried();
         // The connection below may have been cut first, which looks like the client's doing.
-        if !ended || control.is_past_grace() {
-            self.0.reason = self.0.cut(control);
+        match end {
+            TunnelEnd::Recalled => self.0.reason = Some(Reason::RolloutGuard),
+            TunnelEnd::Peer if !control.is_past_grace() => {}
+            TunnelEnd::Peer | TunnelEnd::Closed => self.0.reason = self.0.cut(control),
         }
         self.0.tunnelled = Some(from_client);
         self.0.record(to_client, Instant::now());

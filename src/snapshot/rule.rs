@@ -70,6 +70,8 @@ pub(crate) struct OnTrial {
     /// Answers that are bad although they are no server errors.
     pub(crate) bad_codes: Box<[u16]>,
     pub(crate) bad_grpc_codes: Box<[u8]>,
+    /// How long the candidate's streams may go on when it has lost its traffic; `None`: as long as they like.
+    pub(crate) recall: Option<Duration>,
 }
 
 impl OnTrial {

@@ -229,6 +229,7 @@ impl Course {
         let mut records = Vec::new();
         for record in output.records {
             self.tell(&record);
+            self.call_back(record.decision);
             records.push(self.history.add(record));
         }
         self.judgement = output.judgement;
@@ -378,6 +379,19 @@ impl Course {
                 tracing::warn!(rollout, decision, by, weight, phase, reason, "rollout");
             }
             _ => tracing::info!(rollout, decision, by, weight, phase, reason, "rollout"),
+        }
+    }
+
+    /// The streams of a candidate that has lost its traffic end, too, where they are to.
+    fn call_back(&self, decision: Decision) {
+        let grace = self
+            .rollout
+            .rule
+            .on_trial
+            .as_ref()
+            .and_then(|pair| pair.recall);
+        if let (Decision::RolledBack | Decision::Aborted, Some(grace)) = (decision, grace) {
+            self.rollout.trial.recall().call(grace);
         }
     }
 

@@ -66,6 +66,7 @@ reasons! {
     ClientClosed "client_closed" "http_request_error" "The client went away before its answer was complete."
     Drained "drained" "proxy_internal_response" "The proxy stopped before the answer was complete."
     ConnectionAge "connection_age" "proxy_internal_response" "The client's connection was too old, and had its grace; the answer was cut."
+    RolloutGuard "rollout_guard" "proxy_internal_response" "The version that served the stream has lost its traffic, and the stream had its grace; it was cut."
     Internal "internal" "proxy_internal_error" "The proxy failed."
 }
 

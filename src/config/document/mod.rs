@@ -55,8 +55,8 @@ pub use self::mirror::{MirrorBackendRef, RequestMirror};
 pub use self::retry::{GrpcCode, Retry, RetryBudget};
 pub use self::rollout::{
     Rollout, RolloutAnalysis, RolloutBudget, RolloutEvent, RolloutHoldback, RolloutHook,
-    RolloutPace, RolloutPause, RolloutPolicy, RolloutShield, RolloutStep, RolloutStrategy,
-    RolloutUnit,
+    RolloutOnRollback, RolloutPace, RolloutPause, RolloutPolicy, RolloutShield, RolloutStep,
+    RolloutStrategy, RolloutStreams, RolloutUnit,
 };
 pub use self::route::{
     FieldMatch, Match, PathMatch, PathMatchType, QueryParamMatch, Route, Rule, ValueMatchType,

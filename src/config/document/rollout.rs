@@ -57,6 +57,10 @@ pub struct Rollout {
     /// When a step has lasted its maximum and the evidence is not enough.
     #[serde(default)]
     pub on_undecided: RolloutPolicy,
+    /// What happens to what the candidate is serving when everything goes back to stable, by the guard or by
+    /// a person.
+    #[serde(default)]
+    pub on_rollback: RolloutOnRollback,
     /// What stable keeps for a while after the switch, as a control. Absent: 10 % for ten minutes with
     /// `blueGreen`, nothing otherwise.
     #[serde(default)]
@@ -186,6 +190,38 @@ pub enum RolloutPolicy {
     Promote,
     /// Back to stable.
     RollBack,
+}
+
+/// What happens to what the candidate is serving when everything goes back to stable.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RolloutOnRollback {
+    /// What becomes of streams: tunnels such as WebSocket, and answers that do not say how long they are,
+    /// such as gRPC streams and server-sent events. Any other answer ends by itself.
+    pub streams: RolloutStreams,
+    /// How long they may still go on; `0s`: not at all. gRPC calls then end with UNAVAILABLE, other streams
+    /// are cut.
+    pub grace: Duration,
+}
+
+impl Default for RolloutOnRollback {
+    fn default() -> Self {
+        Self {
+            streams: RolloutStreams::default(),
+            grace: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What becomes of the candidate's streams.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum RolloutStreams {
+    /// They have a while to end, and are cut then, so that their clients come to stable.
+    #[default]
+    Drain,
+    /// They go on as long as they like.
+    Keep,
 }
 
 /// How strict the judgement is.

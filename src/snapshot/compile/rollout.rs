@@ -67,6 +67,10 @@ impl Compiler<'_> {
             shield,
             bad_codes: analysis.codes.iter().map(|code| code.get()).collect(),
             bad_grpc_codes: analysis.grpc_codes.iter().map(|code| *code as u8).collect(),
+            recall: match written.on_rollback.streams {
+                document::RolloutStreams::Drain => Some(written.on_rollback.grace.get()),
+                document::RolloutStreams::Keep => None,
+            },
         })
     }
 

@@ -16,6 +16,7 @@ use crossbeam_utils::CachePadded;
 use tokio::sync::Notify;
 
 use self::counts::Counts;
+use crate::http::recall::Recall;
 use crate::rollout::evidence::{EpochId, Flush, SeenKeys};
 use crate::rollout::latency::{Durations, SharedDurations, Thresholds};
 use crate::rollout::{Arm, Excluded, Share, Sli};
@@ -44,6 +45,8 @@ pub(crate) struct Trial {
     durations: Box<[SharedDurations]>,
     noted: Mutex<Noted>,
     bad: Notify,
+    /// Of the candidate's streams.
+    recall: Recall,
 }
 
 /// What a division is made of.
@@ -108,6 +111,7 @@ impl Trial {
             durations: (0..workers).map(|_| SharedDurations::default()).collect(),
             noted: Mutex::default(),
             bad: Notify::new(),
+            recall: Recall::default(),
         })
     }
 
@@ -135,6 +139,11 @@ impl Trial {
             open.pop_front();
         }
         self.division.store(next);
+    }
+
+    /// What calls the candidate's streams back.
+    pub(crate) fn recall(&self) -> &Recall {
+        &self.recall
     }
 
     /// Is notified when the candidate has failed.

@@ -178,7 +178,7 @@ fn the_guard_has_the_last_word() {
     proxy.stop();
 }
 
-fn post(proxy: &Proxy, path: &str, body: &str) -> (u16, String) {
+pub(super) fn post(proxy: &Proxy, path: &str, body: &str) -> (u16, String) {
     let mut client = Client::connect(proxy.admin());
     let request = format!(
         "POST {path} HTTP/1.1\r\nHost: localhost\r\ncontent-length: {}\r\n\r\n{body}",

@@ -7,6 +7,7 @@ mod hooks;
 mod plan;
 mod state;
 mod strategies;
+mod streams;
 
 use std::collections::HashMap;
 use std::io::Write;
