@@ -12,6 +12,8 @@ use serde_json::Value;
 use super::begin;
 use super::history::History;
 use super::hooks::{self, Asking};
+use super::seen::Seen;
+use super::store::Store;
 use super::view::{self, RolloutView};
 use crate::rollout::evidence::{Conditions, EpochId, Flush, Judgement, SeenKeys, Unit};
 use crate::rollout::latency::{Running, Thresholds};
@@ -104,7 +106,7 @@ impl Course {
     pub(super) fn new(
         rollout: &Arc<Rollout>,
         saved: Option<&Value>,
-        records: Option<Vec<Record>>,
+        store: Option<&Store>,
         registry: &Registry,
         now: Moment,
     ) -> Self {
@@ -118,15 +120,18 @@ impl Course {
             let (phase, run) = (state.phase().name(), state.run());
             tracing::info!(rollout = name, phase, run, "goes on after a restart");
         }
+        let state = restored.unwrap_or_else(|| State::new(now));
+        let records = store.map(|store| store.history(name));
+        let seen = store.and_then(|store| store.seen(name, state.run()));
         Self {
-            state: restored.unwrap_or_else(|| State::new(now)),
+            state,
             history: History::new(records.unwrap_or_default()),
             metrics: RolloutMetrics::new(registry, name, &Layer::NAMES, &Phase::NAMES),
             rollout: Arc::clone(rollout),
             running: Running::default(),
             thresholds: None,
             looked: now,
-            seen: Arc::new(SeenKeys::new(KEYS)),
+            seen: Arc::new(seen.unwrap_or_else(|| SeenKeys::new(KEYS))),
             known: HashSet::new(),
             pace: Pace::default(),
             holds: None,
@@ -187,6 +192,19 @@ impl Course {
 
     pub(super) fn saved(&self) -> Value {
         serde_json::to_value(&self.state).unwrap_or_default()
+    }
+
+    /// The keys that have had an event; `None` where every event counts.
+    pub(super) fn seen(&self) -> Option<Seen> {
+        self.counts_keys().then(|| Seen {
+            rollout: self.rollout.name.clone(),
+            run: self.state.run(),
+            keys: Arc::clone(&self.seen),
+        })
+    }
+
+    fn counts_keys(&self) -> bool {
+        self.rollout.plan.draft().parameters.unit == Unit::Key
     }
 
     pub(super) fn records(&self) -> Vec<Arc<Record>> {
@@ -338,14 +356,13 @@ impl Course {
         if self.holds == Some(held) {
             return false;
         }
-        let by_key = self.rollout.plan.draft().parameters.unit == Unit::Key;
         self.rollout.trial.divide(Terms {
             epoch: held.epoch,
             share: held.share,
             salt: self.state.salt(&self.rollout.plan).into(),
             thresholds: held.thresholds,
             judged: held.judged,
-            seen: by_key.then(|| Arc::clone(&self.seen)),
+            seen: self.counts_keys().then(|| Arc::clone(&self.seen)),
         });
         self.holds = Some(held);
         self.show_weights();

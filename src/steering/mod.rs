@@ -6,6 +6,7 @@
 mod course;
 mod history;
 mod hooks;
+mod seen;
 mod store;
 pub(crate) mod view;
 
@@ -82,6 +83,9 @@ impl Desk {
     pub(crate) fn adopt(&self, snapshot: &Snapshot) {
         let mut inner = self.inner();
         let now = now();
+        // Of those that are about to go, too.
+        inner.changed = true;
+        inner.save(now);
         inner.open(snapshot, now);
         inner.config_hash = format!("{:016x}", snapshot.hash);
         let mut before = std::mem::take(&mut inner.courses);
@@ -95,8 +99,13 @@ impl Desk {
                 None => {
                     let saved = inner.resting.remove(&*name);
                     let registry = inner.registry.clone();
-                    let records = inner.store.as_ref().map(|store| store.history(&name));
-                    let course = Course::new(rollout, saved.as_ref(), records, &registry, now);
+                    let course = Course::new(
+                        rollout,
+                        saved.as_ref(),
+                        inner.store.as_ref(),
+                        &registry,
+                        now,
+                    );
                     (course, Some(Arc::clone(&rollout.trial)))
                 }
             };
@@ -228,7 +237,8 @@ impl Inner {
         for (name, course) in &self.courses {
             states.insert(name.to_string(), course.saved());
         }
-        store.save(&states);
+        let seen = self.courses.values().filter_map(Course::seen).collect();
+        store.save(&states, seen);
     }
 }
 

@@ -1,13 +1,14 @@
 //! How far rollouts have come, on disk: written whole or not at all, and found out when it was not.
 //!
-//! Owns the files of the state folder and the thread that writes them. Must not know what a state says.
+//! Owns the files of the state folder, the lock on it and the thread that writes them. Must not know what a
+//! state says.
 //!
 //! A file begins with a line that has the digest of the rest. It is written beside, brought to disk and
 //! renamed; the one before is kept for the case that the disk lied.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +18,8 @@ use aws_lc_rs::digest;
 use serde_json::Value;
 
 use super::history::KEPT;
+use super::seen::{self, Seen, SeenFiles};
+use crate::rollout::evidence::SeenKeys;
 use crate::rollout::machine::Record;
 
 /// First word of the file.
@@ -36,9 +39,19 @@ const WAITING: usize = 256;
 pub(super) struct Store {
     folder: PathBuf,
     /// The newest state that is not on disk yet.
-    newest: Arc<Mutex<Option<String>>>,
+    newest: Arc<Mutex<Option<Newest>>>,
     work: Option<SyncSender<Work>>,
     thread: Option<JoinHandle<()>>,
+    /// No other process writes here.
+    _lock: File,
+}
+
+/// What is to be on disk.
+#[derive(Debug)]
+struct Newest {
+    states: String,
+    /// Before the states: a key whose event is counted there must be known.
+    seen: Vec<Seen>,
 }
 
 /// What the thread has to do.
@@ -54,9 +67,10 @@ impl Store {
     /// Opens the folder and reads what is there.
     ///
     /// # Errors
-    /// When the folder cannot be made or written to.
+    /// When the folder cannot be made or written to, or another process has it.
     pub(super) fn open(folder: &Path) -> io::Result<(Self, BTreeMap<String, Value>)> {
         fs::create_dir_all(folder)?;
+        let lock = lock(folder)?;
         let states = read(folder)?;
         let newest = Arc::new(Mutex::new(None));
         let (work, asked) = mpsc::sync_channel(WAITING);
@@ -64,8 +78,9 @@ impl Store {
         let thread = std::thread::Builder::new()
             .name("weir-state".to_owned())
             .spawn(move || {
+                let mut files = SeenFiles::default();
                 for one in asked {
-                    if let Err(error) = carry_out(&place, &slot, one) {
+                    if let Err(error) = carry_out(&place, &slot, &mut files, one) {
                         tracing::error!(folder = %place.display(), %error, "state is not written");
                     }
                 }
@@ -75,20 +90,22 @@ impl Store {
             newest,
             work: Some(work),
             thread: Some(thread),
+            _lock: lock,
         };
         Ok((store, states))
     }
 
     /// Brings the states to disk, soon. Never waits.
-    pub(super) fn save(&self, states: &BTreeMap<String, Value>) {
-        let text = match serde_json::to_string(states) {
+    pub(super) fn save(&self, states: &BTreeMap<String, Value>, seen: Vec<Seen>) {
+        let states = match serde_json::to_string(states) {
             Ok(text) => text,
             Err(error) => {
                 tracing::error!(%error, "state is not written");
                 return;
             }
         };
-        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+        let newest = Newest { states, seen };
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(newest);
         self.ask(Work::State);
     }
 
@@ -106,6 +123,11 @@ impl Store {
             Ok(()) | Err(TrySendError::Full(Work::State)) => {}
             Err(error) => tracing::error!(%error, "a record is not written"),
         }
+    }
+
+    /// The keys that have had an event in a run of a rollout, if they are known.
+    pub(super) fn seen(&self, rollout: &str, run: u32) -> Option<SeenKeys> {
+        seen::read(&self.folder, rollout, run)
     }
 
     /// The newest records of a rollout; what cannot be read is left out.
@@ -132,7 +154,43 @@ impl Drop for Store {
     }
 }
 
-fn carry_out(folder: &Path, newest: &Mutex<Option<String>>, work: Work) -> io::Result<()> {
+/// Takes the folder for this process, as long as the file is open.
+fn lock(folder: &Path) -> io::Result<File> {
+    let mut file = File::options()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(folder.join("rollouts.lock"))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut owner = String::new();
+            // Only for the message.
+            drop(file.read_to_string(&mut owner));
+            let why = format!(
+                "process {} keeps its state there; give each process a folder of its own",
+                owner.trim()
+            );
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, why));
+        }
+        // Not every file system has locks.
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+            tracing::warn!(folder = %folder.display(), %error, "the state folder cannot be locked");
+        }
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    file.set_len(0)?;
+    writeln!(file, "{}", std::process::id())?;
+    Ok(file)
+}
+
+fn carry_out(
+    folder: &Path,
+    newest: &Mutex<Option<Newest>>,
+    files: &mut SeenFiles,
+    work: Work,
+) -> io::Result<()> {
     if let Work::Append(rollout, line) = work {
         let path = history_of(folder, &rollout);
         if fs::metadata(&path).is_ok_and(|file| file.len() > HISTORY) {
@@ -141,11 +199,13 @@ fn carry_out(folder: &Path, newest: &Mutex<Option<String>>, work: Work) -> io::R
         let mut file = File::options().create(true).append(true).open(path)?;
         file.write_all(format!("{line}\n").as_bytes())?;
     }
-    let text = newest.lock().unwrap_or_else(PoisonError::into_inner).take();
-    match text {
-        Some(text) => write(folder, &text),
-        None => Ok(()),
-    }
+    let newest = newest.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let Some(Newest { states, seen }) = newest else {
+        return Ok(());
+    };
+    let kept = seen.iter().try_for_each(|seen| files.keep(folder, seen));
+    // Without the keys a state is worth more than none.
+    write(folder, &states).and(kept)
 }
 
 fn history_of(folder: &Path, rollout: &str) -> PathBuf {
@@ -233,7 +293,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("deep/er");
         for phase in ["one", "two", "three"] {
-            Store::open(&place).unwrap().0.save(&states(phase));
+            Store::open(&place)
+                .unwrap()
+                .0
+                .save(&states(phase), Vec::new());
             assert_eq!(kept(&place), states(phase));
         }
         let file = place.join("rollouts.state");
@@ -253,6 +316,17 @@ mod tests {
         assert_eq!(kept(&place), states("three"));
         fs::remove_dir_all(&place).unwrap();
         assert!(kept(&place).is_empty());
+    }
+
+    #[test]
+    fn a_folder_has_one_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, _) = Store::open(folder.path()).unwrap();
+        let error = Store::open(folder.path()).unwrap_err().to_string();
+        let us = format!("process {} keeps its state there", std::process::id());
+        assert!(error.contains(&us), "{error}");
+        drop(first);
+        drop(Store::open(folder.path()).unwrap());
     }
 
     #[test]

@@ -22,7 +22,12 @@ fn is_silent(stream: &mut impl Read) {
 fn resident(proxy: &Proxy) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    line.unwrap().split_whitespace().nth(1).unwrap().parse().unwrap()
+    line.unwrap()
+        .split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap()
 }
 
 #[test]
@@ -75,7 +80,11 @@ fn a_secured_connection_is_served_again_and_told_of_its_end() {
     let (files, ca, backend) = (Files::new(), Authority::new("ca"), echo("v1"));
     files.put_pair("web", &ca.issue(&Leaf::server(&["web.example"])));
     let at = |name| files.at(name).display().to_string();
-    let pair = format!("certificate: \"{}\", key: \"{}\"", at("web.crt"), at("web.key"));
+    let pair = format!(
+        "certificate: \"{}\", key: \"{}\"",
+        at("web.crt"),
+        at("web.key")
+    );
     let secured = format!("tls: {{ certificates: [{{ {pair} }}] }}");
     let proxy = Proxy::start(&with_listener(&all_to(backend.address), &secured));
     let config = std::sync::Arc::new(tls::client(&ca.pem, None));

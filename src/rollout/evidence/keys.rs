@@ -6,7 +6,7 @@
 //! Only his first says something about the arms. It is the first of the whole rollout, not of an epoch:
 //! a sticky client keeps his arm over epochs.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,21 +19,60 @@ use super::super::Sli;
 #[derive(Debug)]
 pub struct SeenKeys {
     words: Box<[AtomicU64]>,
+    /// By page: whether bits were set since somebody took them.
+    changed: Box<[AtomicBool]>,
 }
 
 /// Bits that a key sets.
 const PROBES: u32 = 4;
+
+/// Words that are taken together; 4 KiB.
+const PAGE: usize = 512;
+
+/// Words, at most: 8 MiB.
+const MOST: usize = 1 << 20;
 
 impl SeenKeys {
     /// Room for about `keys` keys and indicators with one in 40 taken for another: ten bits each, at most
     /// 8 MiB.
     pub fn new(keys: usize) -> Self {
         let words = keys.clamp(1_000, 6_000_000).saturating_mul(10).div_ceil(64);
+        let words = words.next_power_of_two().min(MOST);
+        Self::of((0..words).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    fn of(words: Box<[AtomicU64]>) -> Self {
+        let changed = words.chunks(PAGE).map(|_| AtomicBool::new(false));
         Self {
-            words: (0..words.next_power_of_two().min(1 << 20))
-                .map(|_| AtomicU64::new(0))
-                .collect(),
+            changed: changed.collect(),
+            words,
         }
+    }
+
+    /// From what [`Self::bytes`] gave; `None` when it is none of that.
+    pub fn restore(bytes: &[u8]) -> Option<Self> {
+        let (words, rest) = bytes.as_chunks();
+        let is_size = words.len().is_power_of_two() && words.len() <= MOST && rest.is_empty();
+        let word = |word: &[u8; 8]| AtomicU64::new(u64::from_le_bytes(*word));
+        is_size.then(|| Self::of(words.iter().map(word).collect()))
+    }
+
+    /// Everything, for [`Self::restore`].
+    pub fn bytes(&self) -> Vec<u8> {
+        for changed in &self.changed {
+            changed.store(false, Ordering::Release);
+        }
+        bytes(&self.words)
+    }
+
+    /// What is new since this or [`Self::bytes`] was called: from which byte on, and what is there now. Bits
+    /// are only ever set, so that old and new bytes may be mixed: what is old at worst knows fewer keys.
+    pub fn changes(&self) -> impl Iterator<Item = (usize, Vec<u8>)> {
+        let pages = self.words.chunks(PAGE).zip(&self.changed).enumerate();
+        pages.filter_map(|(number, (words, changed))| {
+            let is_new = changed.swap(false, Ordering::AcqRel);
+            is_new.then(|| (number * PAGE * 8, bytes(words)))
+        })
     }
 
     /// Whether this is the first event of that kind of the key with this hash.
@@ -48,12 +87,21 @@ impl SeenKeys {
             let bit = hash as usize & (self.words.len() * 64 - 1);
             if let Some(word) = self.words.get(bit / 64) {
                 let mask = 1 << (bit % 64);
-                first |= word.fetch_or(mask, Ordering::Relaxed) & mask == 0;
+                let is_new = word.fetch_or(mask, Ordering::Relaxed) & mask == 0;
+                if is_new && let Some(changed) = self.changed.get(bit / 64 / PAGE) {
+                    changed.store(true, Ordering::Release);
+                }
+                first |= is_new;
             }
             hash = hash.wrapping_add(step);
         }
         first
     }
+}
+
+fn bytes(words: &[AtomicU64]) -> Vec<u8> {
+    let word = |word: &AtomicU64| word.load(Ordering::Relaxed).to_le_bytes();
+    words.iter().flat_map(word).collect()
 }
 
 /// The finalizer of splitmix64.
@@ -114,6 +162,36 @@ mod tests {
         assert!((0..10_000).all(|key| !seen.first(Sli::Slow, key)));
         let other = (0..100).filter(|key| seen.first(Sli::Errors, *key)).count();
         assert!(other > 90, "{other}");
+    }
+
+    #[test]
+    fn what_is_kept_of_it_knows_the_same_keys() {
+        let seen = SeenKeys::new(10_000);
+        assert_eq!(seen.changes().count(), 0);
+        for key in 0..50 {
+            seen.first(Sli::Errors, key);
+        }
+        let mut kept = seen.bytes();
+        assert_eq!(seen.changes().count(), 0, "everything was taken");
+        for key in 50..100 {
+            seen.first(Sli::Errors, key);
+        }
+        let changes: Vec<_> = seen.changes().collect();
+        assert!(!changes.is_empty());
+        for (at, page) in changes {
+            kept[at..at + page.len()].copy_from_slice(&page);
+        }
+        let restored = SeenKeys::restore(&kept).unwrap();
+        assert!((0..100).all(|key| !restored.first(Sli::Errors, key)));
+        assert!(
+            (100..200)
+                .filter(|key| restored.first(Sli::Errors, *key))
+                .count()
+                > 90
+        );
+        for size in [0, 7, 8 * 3, kept.len() - 8] {
+            assert!(SeenKeys::restore(&kept[..size]).is_none(), "{size}");
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::{Traffic, Version, config, decisions, owners, phase, reach, standing, weighs};
+use super::{Traffic, Version, config, decisions, owners, phase, reach, standing, weighs, who};
+use crate::support::client::Client;
 use crate::support::eventually;
 use crate::support::proxy::Proxy;
 
@@ -161,5 +162,49 @@ fn explain_knows_how_it_stands() {
             .unwrap();
         assert!(chosen.contains(&name), "{key} is {name}'s: {said}");
     }
+    proxy.stop();
+}
+
+/// Whose events were counted is known after a crash, so that one broken client stays one.
+#[test]
+fn a_killed_proxy_knows_whose_events_it_has_counted() {
+    let (v1, v2) = (Version::new("v1"), Version::new("v2"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("weir.yaml");
+    let state = folder.path().join("state");
+    std::fs::write(&file, kept(&v1, &v2, THIRD, &state)).unwrap();
+    let proxy = Proxy::start_path(&file, &[]);
+    weighs(&proxy, 30.0);
+    let owners = owners(proxy.addr("web"), 50);
+    let (key, _) = owners.iter().find(|(_, name)| *name == "v2").unwrap();
+    v2.fail(100);
+    let fail = |proxy: &Proxy, until: u64| {
+        let mut client = Client::connect(proxy.addr("web"));
+        for _ in 0..20 {
+            assert_eq!(who(&mut client, &format!("u{key}")).0, 500);
+        }
+        let now = eventually("the failures", || {
+            let now = standing(proxy);
+            (now["failures"]["candidate"].as_u64()? >= until).then_some(now)
+        });
+        assert_eq!(now["evidence"][0]["events"]["candidate"], 1, "{now}");
+    };
+    fail(&proxy, 20);
+    let counted = std::time::SystemTime::now();
+    eventually("the state on disk", || {
+        let file = std::fs::metadata(state.join("rollouts.state")).ok()?;
+        (file.modified().ok()? > counted).then_some(())
+    });
+    proxy.signal("KILL");
+    drop(proxy);
+    let proxy = Proxy::start_path(&file, &[]);
+    fail(&proxy, 40);
+
+    // Another process with the same folder leaves it alone, says so, and serves.
+    let second = Proxy::start_path(&file, &[]);
+    let log = second.program_log();
+    let said = format!("process {} keeps its state there", proxy.pid());
+    assert!(log.contains(&said), "{log}");
+    second.stop();
     proxy.stop();
 }
