@@ -1,0 +1,146 @@
+"""Processes, ports and the CPU that they use. Must not know what is measured."""
+
+import os
+import platform
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parent.parent
+PROXY_CORES = {1: "0", 2: "0,1"}
+LOAD_CORE = "1"
+
+
+def find(program):
+    """The program's path, also outside of PATH; None where it is missing."""
+    places = ["/usr/sbin", "/sbin", str(REPOSITORY / "target/tools/venv/bin"), str(REPOSITORY / "target/tools/bin")]
+    return shutil.which(program, path=os.pathsep.join([os.environ.get("PATH", ""), *places]))
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def run(*command, core=LOAD_CORE, timeout=120, fails=False):
+    """What the command printed. Its failure is an error, unless it `fails` for good reasons."""
+    done = subprocess.run(
+        ["taskset", "-c", core, *map(str, command)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout,
+    )
+    if done.returncode and not fails:
+        raise RuntimeError(f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout}")
+    return done.stdout
+
+
+class Processes:
+    """Ends what it has started, by process id, however the block is left."""
+
+    def __init__(self):
+        self.started = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in reversed(self.started):
+            end(process)
+
+    def start(self, command, core, log):
+        process = subprocess.Popen(
+            ["taskset", "-c", core, *map(str, command)],
+            stdin=subprocess.DEVNULL, stdout=log.open("w"), stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self.started.append(process)
+        return process
+
+
+def end(process):
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def tree(pid):
+    """The process and its descendants."""
+    found, left = [], [pid]
+    while left:
+        pid = left.pop()
+        found.append(pid)
+        try:
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                left += [int(child) for child in (task / "children").read_text().split()]
+        except OSError:
+            pass  # it has ended
+    return found
+
+
+def cpu(pid):
+    """Nanoseconds of all threads of the process and its children."""
+    total = 0
+    for one in tree(pid):
+        for stat in Path(f"/proc/{one}/task").glob("*/schedstat"):
+            try:
+                total += int(stat.read_text().split()[0])
+            except OSError:
+                pass
+    return total
+
+
+def memory(pid):
+    """Proportional set size of the process and its children, in bytes."""
+    total = 0
+    for one in tree(pid):
+        for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                total += int(line.split()[1]) * 1024
+    return total
+
+
+def answers(port, secure=None, deadline=30.0):
+    """Seconds until the port answers a request."""
+    began = time.monotonic()
+    url = f"{'https' if secure else 'http'}://localhost:{port}/"
+    command = ["curl", "--silent", "--output", "/dev/null", "--connect-to", f"localhost:{port}:127.0.0.1:{port}"]
+    if secure:
+        command += ["--cacert", f"{secure}/ca.crt", "--cert", f"{secure}/client.crt", "--key", f"{secure}/client.key"]
+    while subprocess.run([*command, "--max-time", "2", url]).returncode:
+        if time.monotonic() - began > deadline:
+            raise RuntimeError(f"port {port} does not answer within {deadline:.0f} s")
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+def connects(port, deadline=30.0):
+    """Waits until somebody listens."""
+    until = time.monotonic() + deadline
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            if time.monotonic() > until:
+                raise RuntimeError(f"nobody listens at port {port}") from None
+            time.sleep(0.02)
+
+
+def about():
+    """The machine, for the head of a report."""
+    names = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "kernel": platform.release(),
+        "cpu": names[0] if names else platform.machine(),
+        "cores": len(names),
+        "load before": "%.1f" % os.getloadavg()[0],
+    }

@@ -1,0 +1,279 @@
+"""The proxies that are compared, and one and the same job for all of them. Must not know what is measured.
+
+Each gets: a 90/10 split over two origins, kept connections to them, `x-forwarded-for`, no access log unless
+the job says so, and otherwise the defaults that it comes with.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from machine import find, run
+
+
+@dataclass
+class Job:
+    """What a proxy has to do."""
+
+    port: int
+    admin: int
+    origins: tuple          # two ports
+    folder: Path
+    workers: int = 1
+    http2: bool = False     # clients speak HTTP/2 without TLS
+    origin_http2: bool = False
+    certificates: Path = None
+    mutual: bool = False
+    log: Path = None
+    routes: int = 10
+    rollout: bool = False
+
+
+def routed(job):
+    """Prefixes of the routes; the last one takes everything."""
+    return [f"/service-{n}/" for n in range(job.routes - 1)] + ["/"]
+
+
+class Weir:
+    name = "weir"
+
+    def __init__(self, binary):
+        self.binary = binary
+
+    def version(self):
+        return run(self.binary, "--version").split()[-1]
+
+    def write(self, job):
+        tls = ""
+        if job.certificates:
+            pair = f"certificate: {job.certificates}/server.crt, key: {job.certificates}/server.key"
+            validation = f", clientValidation: {{ mode: require, ca: {job.certificates}/ca.crt }}" if job.mutual else ""
+            tls = f", tls: {{ minVersion: \"1.3\", certificates: [{{ {pair} }}]{validation} }}"
+        routes = "".join(
+            f"\n  - {{ name: r{number}, rules: [{{ name: all, matches: [{{ path: {{ type: PathPrefix, value: {prefix} }} }}],"
+            " backendRefs: [{ name: v1, weight: 90 }, { name: v2, weight: 10 }] }] }"
+            for number, prefix in enumerate(routed(job))
+        )
+        protocol = ", protocol: h2c" if job.origin_http2 else ""
+        backends = "".join(
+            f"\n  - {{ name: v{n}{protocol}, endpoints: [{{ address: \"127.0.0.1:{port}\" }}] }}"
+            for n, port in enumerate(job.origins, 1)
+        )
+        rollouts = (
+            f"\nrollouts: [{{ name: release, rule: r{job.routes - 1}/all, stable: v1, candidate: v2,"
+            " steps: [{ weight: 10, pause: manual }, { weight: 100 }] }]" if job.rollout else ""
+        )
+        log = f"\"json\", path: {job.log}" if job.log else "\"off\""
+        file = job.folder / "weir.yaml"
+        file.write_text(
+            f"version: 1\naccessLog: {{ format: {log} }}\ndrain: {{ delay: 0s, timeout: 1s }}\n"
+            f"listeners: [{{ name: web, address: \"127.0.0.1:{job.port}\", limits: {{ bodyBytes: 1GiB }}{tls} }}]\n"
+            f"routes:{routes}\nbackends:{backends}{rollouts}\n"
+        )
+        return [self.binary, "run", "--config", file, "--admin", f"127.0.0.1:{job.admin}", "--log", "off", "--workers", job.workers]
+
+    def check(self, job):
+        return [self.binary, "check", self.write(job)[3]]
+
+
+class HaProxy:
+    name = "haproxy"
+
+    def __init__(self, binary):
+        self.binary = binary
+
+    def version(self):
+        return re.search(r"version (\S+)", run(self.binary, "-v"))[1]
+
+    def write(self, job):
+        secure = ""
+        if job.certificates:
+            bundle = job.folder / "bundle.pem"
+            bundle.write_text((job.certificates / "server.crt").read_text() + (job.certificates / "server.key").read_text())
+            verify = f" ca-file {job.certificates}/ca.crt verify required" if job.mutual else ""
+            secure = f" ssl crt {bundle}{verify} alpn http/1.1"
+        proto = " proto h2" if job.http2 else ""
+        backend = " proto h2" if job.origin_http2 else ""
+        uses = "".join(f"    use_backend origins if {{ path_beg {prefix} }}\n" for prefix in routed(job)[:-1])
+        file = job.folder / "haproxy.cfg"
+        file.write_text(
+            f"global\n    nbthread {job.workers}\n    maxconn 12000\n    no strict-limits\n    tune.ssl.cachesize 0\n"
+            "    ssl-default-bind-options ssl-min-ver TLSv1.3 no-tls-tickets\n"
+            "defaults\n    mode http\n    timeout connect 5s\n    timeout client 120s\n    timeout server 120s\n"
+            "    timeout tunnel 1h\n    http-reuse always\n    option forwardfor\n"
+            f"frontend web\n    bind 127.0.0.1:{job.port}{secure}{proto}\n{uses}    default_backend origins\n"
+            f"backend origins\n    server v1 127.0.0.1:{job.origins[0]} weight 90{backend}\n"
+            f"    server v2 127.0.0.1:{job.origins[1]} weight 10{backend}\n"
+        )
+        return [self.binary, "-db", "-q", "-f", file]
+
+    def check(self, job):
+        return [self.binary, "-c", "-f", self.write(job)[-1]]
+
+
+class Nginx:
+    name = "nginx"
+
+    def __init__(self, binary):
+        self.binary = binary
+
+    def version(self):
+        return run(self.binary, "-v").strip().split("/")[-1]
+
+    def write(self, job):
+        listen = f"listen 127.0.0.1:{job.port} backlog=4096"
+        tls = ""
+        if job.certificates:
+            listen += " ssl"
+            tls = f"ssl_certificate {job.certificates}/server.crt; ssl_certificate_key {job.certificates}/server.key;"
+            if job.mutual:
+                tls += f" ssl_client_certificate {job.certificates}/ca.crt; ssl_verify_client on;"
+        if job.http2:
+            listen += " http2"
+        if job.origin_http2:
+            passed = "grpc_pass grpc://origins; grpc_set_header X-Forwarded-For $remote_addr;"
+        else:
+            passed = (
+                'proxy_pass http://origins; proxy_http_version 1.1; proxy_set_header Connection "";'
+                " proxy_set_header Host $host; proxy_set_header X-Forwarded-For $remote_addr;"
+            )
+        log = f"access_log {job.log} fields" if job.log else "access_log off"
+        fields = (
+            "log_format fields escape=json '{\"time\":\"$time_iso8601\",\"client\":\"$remote_addr\",\"method\":\"$request_method\","
+            "\"path\":\"$uri\",\"status\":$status,\"bytes\":$body_bytes_sent,\"duration\":$request_time,"
+            "\"upstream\":\"$upstream_addr\",\"agent\":\"$http_user_agent\"}';"
+        )
+        tunnel = (
+            "location = /websocket { proxy_pass http://origins; proxy_http_version 1.1;"
+            " proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; }"
+        )
+        locations = "".join(f"location {prefix} {{ {passed} }}\n" for prefix in routed(job))
+        temporary = "".join(f"{kind}_temp_path {job.folder}/{kind}; " for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"])
+        file = job.folder / "nginx.conf"
+        file.write_text(
+            f"daemon off; worker_processes {job.workers}; pid {job.folder}/nginx.pid; error_log {job.folder}/nginx.log crit;\n"
+            "worker_rlimit_nofile 20000;\nevents { worker_connections 16000; }\n"
+            f"http {{ {fields} {log}; keepalive_requests 1000000000; keepalive_timeout 300s; client_max_body_size 1g; {temporary}\n"
+            "ssl_protocols TLSv1.3; ssl_session_cache off; ssl_session_tickets off;\n"
+            f"upstream origins {{ server 127.0.0.1:{job.origins[0]} weight=90; server 127.0.0.1:{job.origins[1]} weight=10;"
+            " keepalive 1024; keepalive_requests 1000000000; }\n"
+            f"server {{ {listen}; {tls}\n{locations}{tunnel if not job.origin_http2 else ''}\n}} }}\n"
+        )
+        return [self.binary, "-c", file]
+
+    def check(self, job):
+        return [self.binary, "-t", "-c", self.write(job)[-1]]
+
+
+class Envoy:
+    name = "envoy"
+
+    def __init__(self, binary):
+        self.binary = binary
+
+    def version(self):
+        return re.search(r"/(\d+\.\d+\.\d+)/", run(self.binary, "--version"))[1]
+
+    def write(self, job):
+        api = "type.googleapis.com/envoy.extensions"
+        manager = {
+            "@type": f"{api}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            "stat_prefix": "web",
+            "use_remote_address": True,
+            "upgrade_configs": [{"upgrade_type": "websocket"}],
+            "codec_type": "HTTP2" if job.http2 else "HTTP1",
+            "route_config": {"virtual_hosts": [{
+                "name": "all", "domains": ["*"],
+                "routes": [
+                    {"match": {"prefix": prefix}, "route": {"timeout": "0s", "weighted_clusters": {
+                        "clusters": [{"name": "v1", "weight": 90}, {"name": "v2", "weight": 10}]}}}
+                    for prefix in routed(job)
+                ],
+            }]},
+            "http_filters": [{"name": "router", "typed_config": {"@type": f"{api}.filters.http.router.v3.Router"}}],
+        }
+        if job.log:
+            fields = {"time": "%START_TIME%", "method": "%REQ(:METHOD)%", "path": "%REQ(:PATH)%", "status": "%RESPONSE_CODE%",
+                      "bytes": "%BYTES_SENT%", "duration": "%DURATION%", "upstream": "%UPSTREAM_HOST%", "agent": "%REQ(USER-AGENT)%"}
+            manager["access_log"] = [{"name": "file", "typed_config": {
+                "@type": f"{api}.access_loggers.file.v3.FileAccessLog", "path": str(job.log),
+                "log_format": {"json_format": fields}}}]
+        chain = {"filters": [{"name": "http", "typed_config": manager}]}
+        if job.certificates:
+            context = {"tls_params": {"tls_minimum_protocol_version": "TLSv1_3"}, "alpn_protocols": ["http/1.1"], "tls_certificates": [{
+                "certificate_chain": {"filename": f"{job.certificates}/server.crt"},
+                "private_key": {"filename": f"{job.certificates}/server.key"}}]}
+            if job.mutual:
+                context["validation_context"] = {"trusted_ca": {"filename": f"{job.certificates}/ca.crt"}}
+            chain["transport_socket"] = {"name": "tls", "typed_config": {
+                "@type": f"{api}.transport_sockets.tls.v3.DownstreamTlsContext",
+                "require_client_certificate": job.mutual, "disable_stateless_session_resumption": True,
+                "common_tls_context": context}}
+        at = lambda port: {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+        clusters = []
+        for number, port in enumerate(job.origins, 1):
+            cluster = {"name": f"v{number}", "type": "STATIC", "load_assignment": {
+                "cluster_name": f"v{number}", "endpoints": [{"lb_endpoints": [{"endpoint": {"address": at(port)}}]}]}}
+            if job.origin_http2:
+                cluster["typed_extension_protocol_options"] = {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                    "@type": f"{api}.upstreams.http.v3.HttpProtocolOptions",
+                    "explicit_http_config": {"http2_protocol_options": {}}}}
+            clusters.append(cluster)
+        file = job.folder / "envoy.json"
+        file.write_text(json.dumps({"static_resources": {
+            "listeners": [{"address": at(job.port), "filter_chains": [chain]}], "clusters": clusters}}))
+        return [self.binary, "--config-path", file, "--concurrency", job.workers, "--log-level", "off", "--use-dynamic-base-id"]
+
+    def check(self, job):
+        return [self.binary, "--mode", "validate", "--log-level", "warn", "--config-path", self.write(job)[2]]
+
+
+class Caddy:
+    name = "caddy"
+
+    def __init__(self, binary):
+        self.binary = binary
+
+    def version(self):
+        return run(self.binary, "version").split()[0].lstrip("v")
+
+    def write(self, job):
+        dial = lambda port: f"{'h2c://' if job.origin_http2 else ''}127.0.0.1:{port}"
+        proxy = (
+            f"reverse_proxy {dial(job.origins[0])} {dial(job.origins[1])} {{\n lb_policy weighted_round_robin 90 10\n"
+            + ("" if job.origin_http2 else " transport http {\n  keepalive_idle_conns_per_host 1024\n }\n") + "}"
+        )
+        tls = ""
+        if job.certificates:
+            mutual = f"client_auth {{\n mode require_and_verify\n trust_pool file {job.certificates}/ca.crt\n}}\n" if job.mutual else ""
+            tls = f"tls {job.certificates}/server.crt {job.certificates}/server.key {{\nprotocols tls1.3\n{mutual}}}\n"
+        log = f"log {{\n output file {job.log}\n format json\n}}\n" if job.log else ""
+        handles = "".join(f"handle {prefix}* {{\n{proxy}\n}}\n" for prefix in routed(job)[:-1])
+        site = f"https://localhost:{job.port}" if job.certificates else f"http://:{job.port}"
+        protocols = "h2c" if job.http2 else "h1"
+        file = job.folder / "Caddyfile"
+        file.write_text(
+            f"{{\nadmin off\nauto_https off\npersist_config off\nservers {{\nprotocols h1 {protocols if job.http2 else ''}\n}}\n}}\n"
+            f"{site} {{\nbind 127.0.0.1\n{tls}{log}{handles}handle {{\n{proxy}\n}}\n}}\n"
+        )
+        return ["env", f"GOMAXPROCS={job.workers}", f"XDG_DATA_HOME={job.folder}", f"XDG_CONFIG_HOME={job.folder}",
+                self.binary, "run", "--adapter", "caddyfile", "--config", file]
+
+    def check(self, job):
+        command = self.write(job)
+        return [*command[:5], "adapt", "--adapter", "caddyfile", "--config", command[-1]]
+
+
+def present(weir, wanted=None):
+    """The proxies whose programs are there, ours first, and the names of those that are missing."""
+    found, missing = [Weir(weir)], []
+    for kind in [HaProxy, Nginx, Envoy, Caddy]:
+        if wanted and kind.name not in wanted:
+            continue
+        binary = find(kind.name)
+        if binary:
+            found.append(kind(binary))
+        else:
+            missing.append(kind.name)
+    return found, missing
