@@ -75,6 +75,6 @@ async fn inject_all(
 fn mark(outcome: &mut Outcome, reason: Reason) {
     outcome.fault = Some(reason);
     if let Some(assigned) = &mut outcome.assigned {
-        assigned.settle(First::LeftOut);
+        assigned.settle(First::LeftOut, false);
     }
 }

@@ -314,8 +314,13 @@ impl Finish for Outcome {
     }
 
     fn finish(mut self: Box<Self>, end: End, bytes: u64) {
-        if let (Some(assigned), End::Upstream | End::Deadline) = (&mut self.assigned, end) {
-            assigned.broke(First::Lost);
+        if let Some(assigned) = &mut self.assigned {
+            match end {
+                End::Complete => assigned.finished(),
+                End::Upstream | End::Deadline => assigned.broke(First::Lost),
+                // It has waited at least that long.
+                End::Client => {}
+            }
         }
         let now = Instant::now();
         let request_ended = self

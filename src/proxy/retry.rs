@@ -119,7 +119,11 @@ impl<'a> Call<'a> {
         let (Some(assigned), Some(pair)) = (&mut outcome.assigned, &self.rule.on_trial) else {
             return;
         };
-        assigned.settle(first(result, pair));
+        let has_length = result.as_ref().is_ok_and(|served| {
+            let body = served.answered.response.body();
+            body.size_hint().exact().is_some()
+        });
+        assigned.settle(first(result, pair), has_length);
     }
 
     /// One attempt, with a second one beside it where the rule says so.

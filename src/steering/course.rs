@@ -15,7 +15,7 @@ use super::hooks::{self, Asking};
 use super::seen::Seen;
 use super::store::Store;
 use super::view::{self, RolloutView};
-use crate::rollout::evidence::{Conditions, EpochId, Flush, Judgement, SeenKeys, Unit};
+use crate::rollout::evidence::{Conditions, EpochId, Flush, Judgement, Reason, SeenKeys, Unit};
 use crate::rollout::latency::{Running, Thresholds};
 use crate::rollout::machine::{
     Action, Command, Decision, Input, Layer, Output, Phase, Record, Refusal, State, Stay, tick,
@@ -190,6 +190,12 @@ impl Course {
         self.state.phase().is_running()
     }
 
+    /// Whether a decision waits for requests that are under way.
+    pub(super) fn waits(&self) -> bool {
+        let reason = self.judgement.as_ref().map(|it| it.reason);
+        matches!(reason, Some(Reason::Held(_)))
+    }
+
     pub(super) fn saved(&self) -> Value {
         serde_json::to_value(&self.state).unwrap_or_default()
     }
@@ -278,7 +284,7 @@ impl Course {
 
     fn turn(&mut self, surroundings: &Surroundings<'_>, command: Option<&Command>) -> Output {
         let (now, trial) = (surroundings.now, Arc::clone(&self.rollout.trial));
-        let collected = trial.collect();
+        let collected = trial.collect(now);
         self.pace.add(now, &collected.flushes);
         if now.since(self.looked) >= THRESHOLDS {
             self.looked = now;
@@ -297,13 +303,14 @@ impl Course {
         let has_warmed = matches!(phase, Phase::Warming { since } if now.since(since) >= WARM_UP);
         let has_gate = self.rollout.hooks.iter().any(|hook| hook.told_of.is_none());
         let samples = trial.samples();
+        let conditions = Conditions {
+            open: collected.open,
+            load_ratio: self.pace.load_ratio(endpoints),
+        };
         let input = Input {
             now,
             flushes: &collected.flushes,
-            conditions: Conditions {
-                oldest_of_stable: collected.oldest_of_stable,
-                load_ratio: self.pace.load_ratio(endpoints),
-            },
+            conditions: &conditions,
             command,
             rps: self.pace.rps(),
             is_warm: has_warmed && candidate.as_deref().is_some_and(Backend::is_warm),

@@ -1,7 +1,7 @@
 //! Carries rollouts out: counts in, divisions out, what was decided on disk.
 //!
 //! Owns the clock, the tasks and the files of rollouts. Must not judge: [`crate::rollout`] does, and this
-//! asks it every 20 ms, and at once when a candidate has failed.
+//! asks it every 20 ms, and at once after a bad event of a candidate.
 
 mod course;
 mod history;
@@ -32,8 +32,8 @@ const TICK: Duration = Duration::from_millis(20);
 /// and one that is over looked at.
 const REST: Duration = Duration::from_millis(500);
 
-/// Between two judgements, however many failures there are.
-const LEAST: Duration = Duration::from_millis(1);
+/// Between two judgements, however many failures there are; and while one waits for stable's open requests.
+const LEAST: Duration = Duration::from_millis(3);
 
 /// How old what is on disk may be while nothing is decided.
 const SAVE: Duration = Duration::from_secs(1);
@@ -283,15 +283,16 @@ async fn steer(desk: Weak<Mutex<Inner>>, name: Box<str>, trial: Weak<Trial>) {
                 }));
             }
             match inner.courses.get(&name) {
+                Some(course) if course.waits() => LEAST,
                 Some(course) if course.is_running() => TICK,
                 _ => REST,
             }
         };
+        tokio::time::sleep(LEAST).await;
         tokio::select! {
             () = trial.failed() => {}
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(pause - LEAST) => {}
         }
-        tokio::time::sleep(LEAST).await;
     }
 }
 

@@ -69,10 +69,10 @@ struct Run {
     users: usize,
     failed: u64,
     answered_badly: u64,
-    /// From the newest failure that the candidate had answered when it was decided, to the last request that
-    /// it got.
+    /// From the deciding answer to the last request that the candidate got. The decision needs the candidate's
+    /// failures and the end of stable's requests that came before; the last of these answers decides.
     reaction: Option<f64>,
-    /// From the decision, which may have waited for stable's older requests, to that.
+    /// From the decision to that.
     effect: Option<f64>,
 }
 
@@ -100,6 +100,7 @@ async fn once(
     stable.set(options.always, 1.0);
     candidate.set(options.always, 1.0);
     candidate.forget();
+    stable.forget();
     let seen = Rc::new(Seen::default());
     let clients = Clients::start(options.to, options.rate, options.users, &seen);
     admin.until(|phase| phase == "step", 30.0).await?;
@@ -107,6 +108,7 @@ async fn once(
         tokio::time::sleep(Duration::from_secs_f64(options.before)).await;
         seen.forget();
         candidate.forget();
+        stable.forget();
     }
     let broke = Instant::now();
     if !options.good {
@@ -139,9 +141,12 @@ async fn once(
         let last = candidate.last_request();
         // The decision's time has whole milliseconds.
         run.effect = Some(((last - at) * 1e3).max(0.0));
-        run.reaction = candidate
-            .last_failure_before(at)
-            .map(|deciding| (last - deciding) * 1e3);
+        // The decision's time has whole milliseconds.
+        let until = at + 0.001;
+        run.reaction = candidate.last_failure(until).map(|(came, answered)| {
+            let older = stable.last_answer(came, until).unwrap_or(answered);
+            (last - answered.max(older)) * 1e3
+        });
     }
     if run.ended == "aborted" {
         bail!("somebody else has aborted it");
@@ -169,6 +174,12 @@ fn tell(runs: &[Run]) {
     };
     let middle = |values: &[f64]| values.get(values.len() / 2).copied().unwrap_or(f64::NAN);
     let most = |values: &[f64]| values.last().copied().unwrap_or(f64::NAN);
+    let ninth = |values: &[f64]| {
+        values
+            .get(values.len() * 9 / 10)
+            .copied()
+            .unwrap_or(f64::NAN)
+    };
     let rolled = runs.iter().filter(|run| run.ended == "rolledBack").count();
     let promoted = runs.iter().filter(|run| run.ended == "promoted").count();
     let seconds = of(&|run| Some(run.seconds));
@@ -177,7 +188,7 @@ fn tell(runs: &[Run]) {
     let bad = of(&|run| Some(run.answered_badly as f64));
     let reaction = of(&|run| run.reaction);
     println!(
-        "runs={} rolled_back={rolled} promoted={promoted} seconds={:.3} seconds_most={:.3} users={:.0} users_most={:.0} failed={:.0} answered_badly={:.0} answered_badly_most={:.0} reaction_ms={:.1} reaction_ms_most={:.1} effect_ms_most={:.1}",
+        "runs={} rolled_back={rolled} promoted={promoted} seconds={:.3} seconds_most={:.3} users={:.0} users_most={:.0} failed={:.0} answered_badly={:.0} answered_badly_most={:.0} reaction_ms={:.1} reaction_ms_ninth={:.1} reaction_ms_most={:.1} effect_ms_most={:.1}",
         runs.len(),
         middle(&seconds),
         most(&seconds),
@@ -187,6 +198,7 @@ fn tell(runs: &[Run]) {
         middle(&bad),
         most(&bad),
         middle(&reaction),
+        ninth(&reaction),
         most(&reaction),
         most(&of(&|run| run.effect)),
     );

@@ -27,9 +27,17 @@ pub(super) struct Version {
     slower: Cell<f64>,
     rng: RefCell<SmallRng>,
     last: Cell<f64>,
-    /// When each failure was answered.
-    failures: RefCell<Vec<f64>>,
+    /// What was answered, in the order of the answers.
+    answers: RefCell<Vec<Answer>>,
     users: RefCell<HashSet<String>>,
+}
+
+/// In seconds of the wall clock.
+#[derive(Debug)]
+struct Answer {
+    came: f64,
+    answered: f64,
+    failed: bool,
 }
 
 impl Version {
@@ -40,7 +48,7 @@ impl Version {
             slower: Cell::new(1.0),
             rng: RefCell::new(SmallRng::seed_from_u64(at.port().into())),
             last: Cell::new(0.0),
-            failures: RefCell::default(),
+            answers: RefCell::default(),
             users: RefCell::default(),
         });
         let listener = tokio::net::TcpListener::bind(at).await?;
@@ -73,7 +81,7 @@ impl Version {
 
     /// Begins to count anew.
     pub(super) fn forget(&self) {
-        self.failures.borrow_mut().clear();
+        self.answers.borrow_mut().clear();
         self.users.borrow_mut().clear();
     }
 
@@ -82,7 +90,8 @@ impl Version {
     }
 
     pub(super) fn failed(&self) -> u64 {
-        self.failures.borrow().len() as u64
+        let answers = self.answers.borrow();
+        answers.iter().filter(|one| one.failed).count() as u64
     }
 
     /// When the last request came.
@@ -90,18 +99,26 @@ impl Version {
         self.last.get()
     }
 
-    pub(super) fn last_failure_before(&self, at: f64) -> Option<f64> {
-        // The decision's time has whole milliseconds.
-        let failures = self.failures.borrow();
-        failures
+    /// The newest failure that was answered until then: when it came, and was answered.
+    pub(super) fn last_failure(&self, until: f64) -> Option<(f64, f64)> {
+        let answers = self.answers.borrow();
+        let found = answers
             .iter()
             .rev()
-            .find(|one| **one < at + 0.001)
-            .copied()
+            .find(|one| one.failed && one.answered <= until)?;
+        Some((found.came, found.answered))
+    }
+
+    /// When the last of those that came before was answered, of those that were until then.
+    pub(super) fn last_answer(&self, came: f64, until: f64) -> Option<f64> {
+        let answers = self.answers.borrow();
+        let mut known = answers.iter().rev().filter(|one| one.answered <= until);
+        Some(known.find(|one| one.came <= came)?.answered)
     }
 
     async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        self.last.set(now());
+        let came = now();
+        self.last.set(came);
         let (fails, takes) = {
             let mut rng = self.rng.borrow_mut();
             // Box and Muller.
@@ -116,7 +133,6 @@ impl Version {
         headers.insert("x-backend", http::HeaderValue::from_static(self.name));
         if fails {
             *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-            self.failures.borrow_mut().push(now());
             if let Some(user) = request
                 .headers()
                 .get("x-user")
@@ -125,6 +141,11 @@ impl Version {
                 self.users.borrow_mut().insert(user.to_owned());
             }
         }
+        self.answers.borrow_mut().push(Answer {
+            came,
+            answered: now(),
+            failed: fails,
+        });
         response
     }
 }

@@ -3,6 +3,7 @@
 //! Owns their numbers, shares and counts of requests. Must not know why a weight changed.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +44,9 @@ pub(super) struct Epochs {
 /// How many are known; a request that is older than that many changes of weight is not counted.
 const KNOWN: usize = 64;
 
+/// A slice of time, and how late the data path may learn of another epoch.
+const NEAR: Duration = Duration::from_millis(50);
+
 impl Epochs {
     /// None, but numbers go on.
     pub(super) fn anew(&self) -> Self {
@@ -63,6 +67,17 @@ impl Epochs {
 
     pub(super) fn all(&self) -> impl Iterator<Item = &Epoch> {
         self.list.iter()
+    }
+
+    /// Those in which a request may have been assigned at about this time.
+    pub(super) fn near(&self, assigned: Moment) -> impl Iterator<Item = &Epoch> {
+        let until = assigned.after(NEAR);
+        let ends = self.list.iter().skip(1).map(|next| Some(next.began));
+        let all = self.list.iter().zip(ends.chain([None]));
+        all.filter(move |(epoch, end)| {
+            epoch.began <= until && end.is_none_or(|end| end.after(NEAR) >= assigned)
+        })
+        .map(|(epoch, _)| epoch)
     }
 
     /// Begins another one.

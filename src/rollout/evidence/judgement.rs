@@ -36,7 +36,7 @@ pub enum Reason {
     FewKeys(Sli),
     /// Latency is worse, and so is the load of the candidate's endpoints.
     Confounded(Sli),
-    /// Just after a change of weight: waits for stable's older requests.
+    /// It would fail, unless stable's requests that are open fail as well: waits for them.
     Held(Sli),
     /// Evidence against the candidate stops the ramp.
     Frozen,
@@ -50,8 +50,10 @@ pub enum Reason {
 pub struct Reading {
     /// Events that count.
     pub events: PerArm<u64>,
-    /// Natural logarithm of the evidence against the candidate.
+    /// Natural logarithm of the evidence against the candidate, whatever becomes of stable's open requests.
     pub log_evidence: f64,
+    /// The same if none of these fails.
+    pub log_early: f64,
     /// Where it rolls back; none when the indicator is only watched.
     pub log_threshold: Option<f64>,
     /// The smallest p-value so far that holds at any number of looks.
@@ -68,7 +70,7 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// Why.
     pub reason: Reason,
-    /// Whether the ramp must not go on.
+    /// Whether the ramp must not go on: by what there is, sure or early.
     pub frozen: bool,
     /// Natural logarithm of the evidence over all indicators, each weighed by its part.
     pub log_evidence: f64,

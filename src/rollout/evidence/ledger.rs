@@ -138,21 +138,30 @@ impl Ledger {
         Ok(())
     }
 
-    /// The logarithm of the evidence, as of the slot `now`.
-    pub(super) fn log_evidence(
+    /// What these events come to, as of the slot `now`; for more that were assigned from the slot `waits` on.
+    pub(super) fn standing(
         &self,
         restarts: Restarts,
         now: u32,
+        waits: u32,
         mut stakes: impl FnMut(Share) -> Option<Stakes>,
-    ) -> f64 {
+    ) -> Standing {
         let newest = self.rows.last().map_or(now, |row| row.slot.max(now));
         let oldest = newest.saturating_sub(KEPT - 1).max(1);
-        let (mut logs, mut sum): (Bets, _) = ([0.0; 8], LogSum::new());
-        // Copies that begin above this slot are in the sum.
-        let mut above = u32::MAX - 1;
+        let mut logs: Bets = [0.0; 8];
+        let (mut old, mut young) = ([LogSum::new(); 8], LogSum::new());
+        let mut lay = |from: u32, to: u32, logs: &Bets| {
+            let mass = restarts.late(from, to.min(waits)) / logs.len() as f64;
+            for (sum, log) in old.iter_mut().zip(logs) {
+                sum.add(mass, *log);
+            }
+            young.add_mean(restarts.late(from.max(waits.saturating_add(1)), to), logs);
+        };
+        // Copies that begin above this slot are laid.
+        let mut above = newest;
         for slot in self.rows.chunk_by(|a, b| a.slot == b.slot).rev() {
             let at = slot.first().map_or(0, |row| row.slot);
-            sum.add_mean(restarts.late((at + 1).max(oldest), above), &logs);
+            lay(at.saturating_add(1).max(oldest), above, &logs);
             above = at;
             for row in slot {
                 if let Some(stakes) = stakes(row.share) {
@@ -160,9 +169,28 @@ impl Ledger {
                 }
             }
         }
-        sum.add_mean(restarts.late(oldest, above), &logs);
-        sum.add_mean(restarts.first(), &logs);
-        sum.log()
+        lay(oldest, above, &logs);
+        let mass = restarts.first() / logs.len() as f64;
+        for (sum, log) in old.iter_mut().zip(&logs) {
+            sum.add(mass, *log);
+        }
+        let mut unborn = LogSum::new();
+        unborn.add(restarts.late(newest.saturating_add(1), u32::MAX - 1), 0.0);
+        Standing {
+            old: old.map(LogSum::log),
+            young: young.log(),
+            unborn: unborn.log(),
+        }
+    }
+
+    /// The logarithm of the evidence, as of the slot `now`.
+    pub(super) fn log_evidence(
+        &self,
+        restarts: Restarts,
+        now: u32,
+        stakes: impl FnMut(Share) -> Option<Stakes>,
+    ) -> f64 {
+        self.standing(restarts, now, now, stakes).log()
     }
 
     fn add(&mut self, row: Row) -> Result<(), Excluded> {
@@ -198,6 +226,40 @@ impl Ledger {
             result = result.and(self.add(Row { slot: 0, ..row }));
         }
         result
+    }
+}
+
+/// The evidence of a ledger, kept apart by what it may still be bet on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Standing {
+    /// The logarithm of each bet, over the copies that had begun by the slot that waits.
+    old: Bets,
+    /// Of the evidence of those that began after it: what waits is not theirs.
+    young: f64,
+    /// Of what lies on copies to come.
+    unborn: f64,
+}
+
+impl Standing {
+    /// The logarithm of the evidence.
+    pub(super) fn log(&self) -> f64 {
+        let mut sum = self.with(&[0.0; 8]);
+        sum.add(1.0, self.young);
+        sum.log()
+    }
+
+    /// The same when each bet goes on by so much. Without the young copies: less, so that it holds.
+    pub(super) fn log_with(&self, more: &Bets) -> f64 {
+        self.with(more).log()
+    }
+
+    fn with(&self, more: &Bets) -> LogSum {
+        let mut sum = LogSum::new();
+        for (log, more) in self.old.iter().zip(more) {
+            sum.add(1.0, log + more);
+        }
+        sum.add(1.0, self.unborn);
+        sum
     }
 }
 
@@ -245,7 +307,7 @@ mod tests {
             };
             sum.add_mean(mass, &logs);
         }
-        sum.add(restarts.late(newest + 1, u32::MAX - 1), 0.0);
+        sum.add(restarts.late(newest.saturating_add(1), u32::MAX - 1), 0.0);
         sum.log()
     }
 

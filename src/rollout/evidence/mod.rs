@@ -4,7 +4,8 @@
 //!
 //! Only bad events are looked at, each with its label (whose it was) and the share at which its request
 //! was assigned: `bets` says what one is worth, `ledger` adds them up with fresh starts, `keys` keeps one
-//! client from counting twice, `epochs` remembers the shares, `rate` judges the step.
+//! client from counting twice, `epochs` remembers the shares, `waiting` lets the arm that fails late have
+//! its chance, `rate` judges the step.
 
 mod bets;
 mod epochs;
@@ -15,24 +16,30 @@ mod parameters;
 pub(super) mod rate;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use serde::{Deserialize, Serialize};
 
 use self::bets::{LogSum, Side, Stakes};
 use self::epochs::Epochs;
+use self::ledger::Standing;
+use self::waiting::{Few, Waiting};
 use super::{Arm, Excluded, Exclusions, Moment, PerArm, PerSli, Share, Sli};
 
 pub use self::epochs::{Epoch, EpochId};
 pub use self::judgement::{Excess, Judgement, Reading, Reason, Verdict};
 pub use self::keys::{KeySketch, SeenKeys};
 pub use self::ledger::{Ledger, Restarts, Row};
-pub use self::parameters::{Hold, Parameters, Promotion, Rule, Unit};
+pub use self::parameters::{Parameters, Promotion, Rule, Unit};
+pub use self::waiting::Open;
 
 /// What ended since the last flush, of requests that were assigned in one epoch. First attempts only.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Flush {
     /// The epoch in which they were assigned.
     pub epoch: EpochId,
+    /// When those were assigned that are the candidate's events here: the beginning of a slice of time.
+    pub assigned: Moment,
     /// Bad events that count: with [`Unit::Key`], the first of each key.
     pub events: PerSli<PerArm<u64>>,
     /// Hashes of the keys of the candidate's events; more than [`KeySketch::MOST`] are of no use.
@@ -46,16 +53,17 @@ pub struct Flush {
 }
 
 /// What the judgement needs to know of the moment.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Conditions {
-    /// The oldest epoch with a request of stable that has not ended; `None` when there is none.
-    pub oldest_of_stable: Option<EpochId>,
+    /// Stable's requests that have not ended, in the order of assignment.
+    pub open: Vec<Open>,
     /// Requests a second at an endpoint of the candidate, divided by the same of stable.
     pub load_ratio: Option<f64>,
 }
 
-/// Above it, latency is not the code's fault. A candidate with less load than stable has no such excuse.
+/// Above it, latency is not the code's fault. There is no bound below: a candidate with less load than stable
+/// has no such excuse, and a canary of 5 % on one endpoint always has less.
 const LOAD_RATIO: f64 = 2.0;
 
 /// Stable's rate is believed from so many requests on.
@@ -78,15 +86,6 @@ pub struct Step {
     pub limit: f64,
 }
 
-/// A decision that waits for stable's older requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Held {
-    since: Moment,
-    /// The last epoch of the requests that are waited for.
-    epoch: EpochId,
-}
-
 /// The evidence of one rollout on one replica, or of several, merged.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -94,7 +93,10 @@ pub struct Evidence {
     origin: Moment,
     parameters: Parameters,
     epochs: Epochs,
+    /// What waits for nothing,
     ledgers: PerSli<Ledger>,
+    /// and the candidate's events that do.
+    waiting: PerSli<Waiting>,
     keys: PerSli<KeySketch>,
     step: Step,
     requests: PerArm<u64>,
@@ -102,15 +104,12 @@ pub struct Evidence {
     /// Failures of the candidate that stable's explain, with tolerance.
     permitted: f64,
     excluded: Exclusions,
-    /// When the weight changed last.
-    stepped: Option<Moment>,
-    held: Option<Held>,
     greatest: PerSli<f64>,
-    /// Stakes at the shares seen so far, and evidence as of a slot.
+    /// Stakes at the shares seen so far, and what the ledgers come to as of two slots.
     #[serde(skip)]
     stakes: PerSli<Vec<(Share, Stakes)>>,
     #[serde(skip)]
-    known: PerSli<Option<(u32, f64)>>,
+    known: PerSli<Option<(u32, u32, Standing)>>,
 }
 
 /// What replicas send each other: totals, so that a lost or repeated message only means an older total.
@@ -133,14 +132,13 @@ impl Evidence {
             parameters,
             epochs: Epochs::default(),
             ledgers: PerSli::default(),
+            waiting: PerSli::default(),
             keys: PerSli::default(),
             step: Step::default(),
             requests: PerArm::default(),
             failures: PerArm::default(),
             permitted: 0.0,
             excluded: Exclusions::default(),
-            stepped: None,
-            held: None,
             greatest: PerSli::default(),
             stakes: PerSli::default(),
             known: PerSli::default(),
@@ -164,14 +162,6 @@ impl Evidence {
 
     /// Begins an epoch: from now on requests are assigned at this share.
     pub fn begin_epoch(&mut self, share: Share, now: Moment) -> EpochId {
-        if self
-            .epochs
-            .current()
-            .is_none_or(|epoch| epoch.share != share)
-        {
-            self.stepped = Some(now);
-            self.held = None;
-        }
         self.epochs.begin(share, now)
     }
 
@@ -245,7 +235,7 @@ impl Evidence {
             self.permitted +=
                 flush.failures.stable as f64 * odds * self.parameters.tolerance.errors;
         }
-        let slot = self.parameters.restarts.slot(now.since(self.origin));
+        let slot = self.slot(now);
         for sli in Sli::ALL {
             let events = *flush.events.get(sli);
             if events.total() == 0 {
@@ -255,22 +245,20 @@ impl Evidence {
                 self.excluded.add(Excluded::ColdStart, events.total());
                 continue;
             }
-            *self.known.get_mut(sli) = None;
-            for (arm, count) in [
-                (Arm::Stable, events.stable),
-                (Arm::Candidate, events.candidate),
-            ] {
-                if count == 0 {
-                    continue;
-                }
-                match self.ledgers.get_mut(sli).record(slot, share, arm, count) {
-                    Ok(()) if sli == Sli::Errors => {
-                        // Refused by the same reason as above, if at all.
-                        let _counted = self.step.events.record(0, share, arm, count).is_ok();
-                    }
-                    Ok(()) => {}
-                    Err(reason) => self.excluded.add(reason, count),
-                }
+            if share == Share::ZERO || share == Share::ALL {
+                self.excluded.add(Excluded::NoControl, events.total());
+                continue;
+            }
+            self.count(sli, share, Arm::Stable, events.stable, slot);
+            self.count_in_step(sli, share, Arm::Stable, events.stable);
+            let few = Few {
+                assigned: flush.assigned,
+                share,
+                count: events.candidate,
+            };
+            if few.count > 0 {
+                self.waiting.get_mut(sli).add(few);
+                self.count_in_step(sli, share, Arm::Candidate, few.count);
             }
         }
         for (sli, key) in &flush.keys {
@@ -278,6 +266,63 @@ impl Evidence {
                 self.keys.get_mut(*sli).insert(*key);
             }
         }
+    }
+
+    fn count(&mut self, sli: Sli, share: Share, arm: Arm, count: u64, slot: u32) {
+        if count == 0 {
+            return;
+        }
+        *self.known.get_mut(sli) = None;
+        if let Err(reason) = self.ledgers.get_mut(sli).record(slot, share, arm, count) {
+            self.excluded.add(reason, count);
+        }
+    }
+
+    fn count_in_step(&mut self, sli: Sli, share: Share, arm: Arm, count: u64) {
+        if sli == Sli::Errors && count > 0 {
+            // What it refuses, the ledger refuses as well, and counts.
+            let _counted = self.step.events.record(0, share, arm, count).is_ok();
+        }
+    }
+
+    /// Stable's open requests that may still fail, each at the greatest share that it may be of; and counts
+    /// what has nothing to wait for.
+    fn settle(&mut self, now: Moment, conditions: &Conditions) -> Vec<Few> {
+        let hold = self.parameters.hold;
+        let young = |open: &&Open| open.requests > 0 && now.since(open.assigned) < hold;
+        let at = |open: &Open| {
+            let shares = self.epochs.near(open.assigned);
+            let shares = shares.map(|epoch| real_share(epoch, self.parameters.unit));
+            shares
+                .filter(|share| *share > Share::ZERO && *share < Share::ALL)
+                .max()
+        };
+        let open: Vec<Few> = conditions
+            .open
+            .iter()
+            .filter(young)
+            .filter_map(|open| {
+                Some(Few {
+                    assigned: open.assigned,
+                    share: at(open)?,
+                    count: open.requests,
+                })
+            })
+            .collect();
+        let oldest = open.first().map(|few| few.assigned);
+        for sli in Sli::ALL {
+            let ripe: Vec<Few> = self.waiting.get_mut(sli).ripe(oldest).collect();
+            for few in ripe {
+                // By its assignment, as the copies of the bets are.
+                let slot = self.slot(few.assigned);
+                self.count(sli, few.share, Arm::Candidate, few.count, slot);
+            }
+        }
+        open
+    }
+
+    fn slot(&self, at: Moment) -> u32 {
+        self.parameters.restarts.slot(at.since(self.origin))
     }
 
     /// What other replicas may add up.
@@ -307,21 +352,24 @@ impl Evidence {
     /// Judges what is known now. Looking more often changes nothing about how often it is wrong.
     pub fn judge(&mut self, now: Moment, conditions: &Conditions) -> Judgement {
         self.epochs.follow(now);
-        let mut all = LogSum::new();
+        let open = self.settle(now, conditions);
+        let (mut all, mut early) = (LogSum::new(), LogSum::new());
         let mut left = 1.0;
         let readings = PerSli::from_fn(|sli| {
-            let reading = self.read(sli, now);
+            let reading = self.read(sli, now, &open);
             let part = *self.parameters.parts.get(sli);
             all.add(part, reading.log_evidence);
+            early.add(part, reading.log_early);
             left -= part;
             reading
         });
         // What is not divided is not bet.
         all.add(left, 0.0);
+        early.add(left, 0.0);
         let log_evidence = all.log();
-        let failing = self.failing(&readings, now, conditions);
+        let failing = self.failing(&readings, conditions);
         let is_held = matches!(failing, Some(Reason::Held(_)));
-        let frozen = is_held || log_evidence >= self.parameters.freeze.ln();
+        let frozen = is_held || early.log() >= self.parameters.freeze.ln();
         let log_promotion = self.log_promotion();
         let log_promotion_threshold = -self.parameters.promotion.false_pass.ln();
         let (verdict, reason) = match failing {
@@ -345,50 +393,57 @@ impl Evidence {
         }
     }
 
-    fn read(&mut self, sli: Sli, now: Moment) -> Reading {
+    fn read(&mut self, sli: Sli, now: Moment, open: &[Few]) -> Reading {
         let restarts = self.parameters.restarts;
-        let slot = restarts.slot(now.since(self.origin));
+        let (slot, waiting) = (self.slot(now), self.waiting.get(sli));
+        let waits = waiting
+            .first()
+            .map_or(slot, |first| self.slot(first).min(slot));
         let ledger = self.ledgers.get(sli);
-        let log = match *self.known.get(sli) {
-            Some((known, log)) if known == slot => log,
+        let tolerance = *self.parameters.tolerance.get(sli);
+        let cache = self.stakes.get_mut(sli);
+        let mut stakes = |share| remembered(cache, share, tolerance);
+        let standing = match *self.known.get(sli) {
+            Some((at, waited, standing)) if (at, waited) == (slot, waits) => standing,
             _ => {
-                let tolerance = *self.parameters.tolerance.get(sli);
-                let cache = self.stakes.get_mut(sli);
-                let log = ledger
-                    .log_evidence(restarts, slot, |share| remembered(cache, share, tolerance));
-                *self.known.get_mut(sli) = Some((slot, log));
-                log
+                let standing = ledger.standing(restarts, slot, waits, &mut stakes);
+                *self.known.get_mut(sli) = Some((slot, waits, standing));
+                standing
             }
         };
-        let log_evidence = log / self.parameters.temper.max(1.0);
+        let temper = self.parameters.temper.max(1.0);
+        let log_threshold = self.parameters.log_threshold(sli);
+        let matters = self
+            .parameters
+            .freeze
+            .ln()
+            .min(log_threshold.unwrap_or(f64::MAX));
+        let worth = waiting.worth(&standing, open, matters * temper, stakes);
+        let log_evidence = worth.log_sure / temper;
         let greatest = self.greatest.get_mut(sli);
         *greatest = greatest.max(log_evidence);
+        let mut events = ledger.events();
+        events.candidate += waiting.count();
         Reading {
-            events: ledger.events(),
+            events,
             log_evidence,
-            log_threshold: self.parameters.log_threshold(sli),
+            log_early: worth.log_early / temper,
+            log_threshold,
             p: (-*greatest).exp().min(1.0),
             keys: self.keys.get(sli).count(),
         }
     }
 
     /// Why the candidate fails, or would fail.
-    fn failing(
-        &mut self,
-        readings: &PerSli<Reading>,
-        now: Moment,
-        conditions: &Conditions,
-    ) -> Option<Reason> {
+    fn failing(&self, readings: &PerSli<Reading>, conditions: &Conditions) -> Option<Reason> {
         let (mut best, mut margin) = (None, f64::NEG_INFINITY);
-        let mut doubt = None;
+        let (mut held, mut doubt) = (None, None);
         for sli in Sli::ALL {
             let reading = readings.get(sli);
-            let Some(above) = reading.log_threshold.map(|at| reading.log_evidence - at) else {
+            let Some(at) = reading.log_threshold.filter(|at| reading.log_early >= *at) else {
                 continue;
             };
-            if above < 0.0 {
-                continue;
-            }
+            let above = reading.log_evidence - at;
             let is_few = reading.events.candidate < *self.parameters.min_events.get(sli)
                 || reading.keys < self.parameters.min_keys.min(KeySketch::MOST);
             let is_confounded = sli.is_latency()
@@ -399,57 +454,14 @@ impl Evidence {
                 doubt = doubt.or(Some(Reason::FewKeys(sli)));
             } else if is_confounded {
                 doubt = doubt.or(Some(Reason::Confounded(sli)));
+            } else if above < 0.0 {
+                held = held.or(Some(Reason::Held(sli)));
             } else if above > margin {
-                (best, margin) = (Some(sli), above);
+                (best, margin) = (Some(Reason::Worse(sli)), above);
             }
         }
-        if let Some(sli) = best {
-            return Some(if self.is_held(margin, now, conditions) {
-                Reason::Held(sli)
-            } else {
-                Reason::Worse(sli)
-            });
-        }
-        self.release(now, conditions);
-        doubt.or_else(|| self.is_above_limit().then_some(Reason::AboveLimit))
-    }
-
-    /// Whether a decision has to wait: the arm that fails fast is seen first after a change of weight.
-    fn is_held(&mut self, margin: f64, now: Moment, conditions: &Conditions) -> bool {
-        let hold = self.parameters.hold;
-        let is_near = self
-            .stepped
-            .is_some_and(|stepped| now.since(stepped) < hold.within);
-        if margin >= hold.unless.ln() {
-            return false;
-        }
-        if self.held.is_some() {
-            return !self.release(now, conditions);
-        }
-        let Some(epoch) = self.epochs.current().copied().filter(|_| is_near) else {
-            return false;
-        };
-        self.held = Some(Held {
-            since: now,
-            epoch: epoch.id,
-        });
-        // Requests from now on carry another number, so that the older ones can be waited for.
-        self.epochs.begin(epoch.share, now);
-        true
-    }
-
-    /// Ends the waiting when there is nothing more to wait for, and says whether it did.
-    fn release(&mut self, now: Moment, conditions: &Conditions) -> bool {
-        let is_over = self.held.is_some_and(|held| {
-            conditions
-                .oldest_of_stable
-                .is_none_or(|oldest| oldest > held.epoch)
-                || now.since(held.since) >= self.parameters.hold.longest
-        });
-        if is_over {
-            self.held = None;
-        }
-        is_over
+        let limit = || self.is_above_limit().then_some(Reason::AboveLimit);
+        best.or(held).or(doubt).or_else(limit)
     }
 
     /// Only where no control is left.
@@ -492,7 +504,8 @@ impl Evidence {
         };
         Excess {
             requests: self.failures.candidate as f64 - self.permitted,
-            keys: self.ledgers.errors.rows().iter().map(beyond).sum(),
+            keys: self.ledgers.errors.rows().iter().map(beyond).sum::<f64>()
+                + self.waiting.errors.count() as f64,
         }
     }
 }

@@ -35,8 +35,8 @@ pub struct Parameters {
     pub restarts: Restarts,
     /// How long latency is not judged after an endpoint is new.
     pub grace: Duration,
-    /// Caution after a change of weight.
-    pub hold: Hold,
+    /// How long a request of stable that has not ended may still fail, and is waited for: stable's time-out.
+    pub hold: Duration,
     /// When a step is passed.
     pub promotion: Promotion,
     /// Rate of failure that the candidate must not exceed when it has all traffic and no control is left.
@@ -53,18 +53,6 @@ pub enum Unit {
     /// Every event, against the share of requests that really came. For a few clients that send
     /// everything; no longer exact, because the requests of a client are alike.
     Request,
-}
-
-/// After a change of weight the arm that fails fast is seen before the one that fails slowly.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Hold {
-    /// How long after the change: stable's time-out.
-    pub within: Duration,
-    /// How long a decision waits at most for stable's older requests to end.
-    pub longest: Duration,
-    /// Evidence that is so many times the threshold does not wait.
-    pub unless: f64,
 }
 
 /// By which test a step is passed.
@@ -117,11 +105,7 @@ impl Default for Parameters {
             unit: Unit::Key,
             restarts: Restarts::until(None),
             grace: Duration::from_secs(30),
-            hold: Hold {
-                within: Duration::from_secs(15),
-                longest: Duration::from_secs(2),
-                unless: 100.0,
-            },
+            hold: Duration::from_secs(2),
             promotion: Promotion {
                 false_pass: 0.05,
                 rule: Rule::Absolute,

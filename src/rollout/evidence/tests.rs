@@ -42,6 +42,16 @@ fn flush(epoch: EpochId, sli: Sli, stable: u64, candidate: u64) -> Flush {
     flush
 }
 
+/// At that time, of requests that were assigned then.
+fn absorb(evidence: &mut Evidence, milliseconds: u64, flush: &Flush) {
+    let now = at(milliseconds);
+    let flush = Flush {
+        assigned: now,
+        ..flush.clone()
+    };
+    evidence.absorb(now, &flush);
+}
+
 fn now_epoch(evidence: &Evidence) -> EpochId {
     evidence.epoch().unwrap().id
 }
@@ -64,8 +74,9 @@ fn a_few_failures_of_the_candidate_alone_are_enough() {
     for failures in 1..=4 {
         let (before, _) = verdict(&mut evidence, LATE);
         assert_ne!(before, Verdict::Fail, "after {failures} of them");
-        evidence.absorb(
-            at(LATE),
+        absorb(
+            &mut evidence,
+            LATE,
             &Flush {
                 keys: vec![(Sli::Errors, failures)],
                 ..flush(epoch, Sli::Errors, 0, 1)
@@ -90,7 +101,11 @@ fn an_outage_of_both_is_nobodys_fault() {
     let mut evidence = begun(Parameters::default());
     let epoch = now_epoch(&evidence);
     for round in 0..100 {
-        evidence.absorb(at(LATE + round), &flush(epoch, Sli::Errors, 19, 1));
+        absorb(
+            &mut evidence,
+            LATE + round,
+            &flush(epoch, Sli::Errors, 19, 1),
+        );
         let judgement = evidence.judge(at(LATE + round), &Conditions::default());
         assert_eq!(judgement.verdict, Verdict::Undecided);
         assert!(judgement.excess.requests <= 0.0 && judgement.excess.keys <= 0.0);
@@ -105,7 +120,7 @@ fn one_key_does_not_roll_back() {
         keys: vec![(Sli::Errors, 1)],
         ..flush(epoch, Sli::Errors, 0, 50)
     };
-    evidence.absorb(at(LATE), &one);
+    absorb(&mut evidence, LATE, &one);
     assert_eq!(
         verdict(&mut evidence, LATE),
         (Verdict::Undecided, Reason::FewKeys(Sli::Errors))
@@ -114,7 +129,7 @@ fn one_key_does_not_roll_back() {
         keys: vec![(Sli::Errors, 2), (Sli::Errors, 3)],
         ..Flush::default()
     };
-    evidence.absorb(at(LATE), &Flush { epoch, ..two });
+    absorb(&mut evidence, LATE, &Flush { epoch, ..two });
     assert_eq!(verdict(&mut evidence, LATE).0, Verdict::Fail);
 }
 
@@ -122,7 +137,7 @@ fn one_key_does_not_roll_back() {
 fn latency_under_unequal_load_is_no_reason() {
     let mut evidence = begun(Parameters::default());
     let epoch = now_epoch(&evidence);
-    evidence.absorb(at(LATE), &flush(epoch, Sli::Slow, 0, 40));
+    absorb(&mut evidence, LATE, &flush(epoch, Sli::Slow, 0, 40));
     for (ratio, confounded) in [(2.5, true), (0.05, false), (1.9, false)] {
         let conditions = Conditions {
             load_ratio: Some(ratio),
@@ -143,7 +158,11 @@ fn latency_under_unequal_load_is_no_reason() {
 fn a_watched_indicator_decides_nothing() {
     let mut evidence = begun(Parameters::default());
     let epoch = now_epoch(&evidence);
-    evidence.absorb(at(LATE), &flush(epoch, Sli::ClientErrors, 0, 100));
+    absorb(
+        &mut evidence,
+        LATE,
+        &flush(epoch, Sli::ClientErrors, 0, 100),
+    );
     let judgement = evidence.judge(at(LATE), &Conditions::default());
     assert!(judgement.indicators.client_errors.log_evidence > 50.0);
     assert!(!judgement.frozen && judgement.verdict != Verdict::Fail);
@@ -160,65 +179,71 @@ fn a_cold_endpoint_is_given_time() {
     evidence.judge(at(31_500), &Conditions::default());
     let later = now_epoch(&evidence);
     assert_ne!(cold, later, "the grace has ended");
-    evidence.absorb(at(31_600), &flush(cold, Sli::Slow, 0, 40));
-    evidence.absorb(at(31_600), &flush(cold, Sli::Errors, 1, 0));
+    absorb(&mut evidence, 31_600, &flush(cold, Sli::Slow, 0, 40));
+    absorb(&mut evidence, 31_600, &flush(cold, Sli::Errors, 1, 0));
     assert_eq!(evidence.excluded().get(Excluded::ColdStart), 40);
-    assert_eq!(evidence.ledger(Sli::Errors).events().total(), 1);
-    evidence.absorb(at(31_600), &flush(later, Sli::Slow, 0, 40));
+    assert_eq!(evidence.ledger(Sli::Errors).events().stable, 1);
+    absorb(&mut evidence, 31_600, &flush(later, Sli::Slow, 0, 40));
     assert_eq!(verdict(&mut evidence, LATE).0, Verdict::Fail);
 }
 
+/// Stable's requests that are open: when they were assigned, and how many.
+fn open(requests: &[(u64, u64)]) -> Conditions {
+    let open = requests.iter().map(|(assigned, requests)| Open {
+        assigned: at(*assigned),
+        requests: *requests,
+    });
+    Conditions {
+        open: open.collect(),
+        ..Conditions::default()
+    }
+}
+
 #[test]
-fn after_a_change_of_weight_it_waits_for_the_slower_arm() {
-    let begin = || {
+fn it_waits_for_the_arm_that_fails_late() {
+    let begin = |failures| {
         let mut evidence = begun(Parameters::default());
         let epoch = now_epoch(&evidence);
-        evidence.absorb(at(1_000), &flush(epoch, Sli::Errors, 0, 4));
+        absorb(
+            &mut evidence,
+            1_000,
+            &flush(epoch, Sli::Errors, 0, failures),
+        );
         (evidence, epoch)
     };
-    let waiting = |epoch| Conditions {
-        oldest_of_stable: Some(epoch),
-        ..Conditions::default()
+    let held = (Verdict::Undecided, Reason::Held(Sli::Errors));
+    let judged = |evidence: &mut Evidence, now, conditions: &Conditions| {
+        let judgement = evidence.judge(at(now), conditions);
+        (judgement.verdict, judgement.reason)
     };
 
-    let (mut evidence, epoch) = begin();
-    let held = (Verdict::Undecided, Reason::Held(Sli::Errors));
-    assert_eq!(verdict(&mut evidence, 1_000), held);
-    let judgement = evidence.judge(at(1_500), &waiting(epoch));
+    // Stable's older requests fail as well.
+    let (mut evidence, epoch) = begin(4);
+    let older = open(&[(900, 60)]);
+    let judgement = evidence.judge(at(1_000), &older);
     assert_eq!((judgement.verdict, judgement.reason), held);
     assert!(judgement.frozen);
-    // Stable's older requests ended, and failed as well.
-    evidence.absorb(at(1_600), &flush(epoch, Sli::Errors, 60, 0));
-    let newer = now_epoch(&evidence);
-    assert_ne!(newer, epoch);
-    assert_eq!(
-        evidence.judge(at(1_600), &waiting(newer)).verdict,
-        Verdict::Undecided
-    );
-    assert!(!evidence.judge(at(1_600), &waiting(newer)).frozen);
+    absorb(&mut evidence, 1_600, &flush(epoch, Sli::Errors, 60, 0));
+    let judgement = evidence.judge(at(1_600), &Conditions::default());
+    assert_eq!(judgement.verdict, Verdict::Undecided);
+    assert!(!judgement.frozen);
 
-    // They ended well.
-    let (mut evidence, _) = begin();
-    assert_eq!(verdict(&mut evidence, 1_000), held);
-    let newer = now_epoch(&evidence);
-    assert_eq!(
-        evidence.judge(at(1_100), &waiting(newer)).verdict,
-        Verdict::Fail
-    );
+    // They end well, and what came after is not waited for.
+    let (mut evidence, _) = begin(4);
+    assert_eq!(judged(&mut evidence, 1_000, &older), held);
+    let newer = open(&[(1_004, 60)]);
+    assert_eq!(judged(&mut evidence, 1_004, &newer).0, Verdict::Fail);
 
     // They do not end.
-    let (mut evidence, epoch) = begin();
-    assert_eq!(verdict(&mut evidence, 1_000), held);
-    assert_eq!(
-        evidence.judge(at(3_000), &waiting(epoch)).verdict,
-        Verdict::Fail
-    );
+    let (mut evidence, _) = begin(4);
+    assert_eq!(judged(&mut evidence, 2_899, &older), held);
+    assert_eq!(judged(&mut evidence, 2_900, &older).0, Verdict::Fail);
 
-    // Nothing could explain it.
-    let (mut evidence, epoch) = begin();
-    evidence.absorb(at(1_000), &flush(epoch, Sli::Errors, 0, 4));
+    // There are too few of them to explain it.
+    let (mut evidence, _) = begin(12);
+    assert_eq!(judged(&mut evidence, 1_000, &older), held);
     assert_eq!(
-        evidence.judge(at(1_000), &waiting(epoch)).verdict,
+        judged(&mut evidence, 1_000, &open(&[(900, 10)])).0,
         Verdict::Fail
     );
 }
@@ -235,12 +260,12 @@ fn a_step_passes_by_its_rule() {
         },
         ..Flush::default()
     };
-    evidence.absorb(at(LATE), &good);
+    absorb(&mut evidence, LATE, &good);
     assert_eq!(
         verdict(&mut evidence, LATE),
         (Verdict::Undecided, Reason::MoreEvidence)
     );
-    evidence.absorb(at(LATE), &good);
+    absorb(&mut evidence, LATE, &good);
     assert_eq!(
         verdict(&mut evidence, LATE),
         (Verdict::Pass, Reason::RuleHolds)
@@ -260,7 +285,7 @@ fn a_step_passes_by_its_rule() {
         ..Parameters::default()
     });
     let epoch = now_epoch(&evidence);
-    evidence.absorb(at(LATE), &flush(epoch, Sli::Errors, 100, 2));
+    absorb(&mut evidence, LATE, &flush(epoch, Sli::Errors, 100, 2));
     assert_eq!(verdict(&mut evidence, LATE).0, Verdict::Pass);
 }
 
@@ -278,8 +303,9 @@ fn the_limit_follows_stable() {
             stable: failures,
             candidate: 0,
         };
-        evidence.absorb(
-            at(LATE),
+        absorb(
+            &mut evidence,
+            LATE,
             &Flush {
                 epoch,
                 requests,
@@ -301,7 +327,7 @@ fn without_control_only_the_declared_limit_is_left() {
         };
         let mut evidence = begun(parameters);
         let epoch = evidence.begin_epoch(Share::ALL, at(LATE));
-        evidence.absorb(at(LATE), &flush(epoch, Sli::Errors, 0, 30));
+        absorb(&mut evidence, LATE, &flush(epoch, Sli::Errors, 0, 30));
         assert_eq!(evidence.excluded().get(Excluded::NoControl), 30);
         verdict(&mut evidence, LATE).1
     };
@@ -316,7 +342,7 @@ fn what_is_older_than_the_known_epochs_is_left_out() {
     for step in 0..100 {
         evidence.begin_epoch(percent(5 + step % 2), at(u64::from(step)));
     }
-    evidence.absorb(at(LATE), &flush(first, Sli::Errors, 3, 4));
+    absorb(&mut evidence, LATE, &flush(first, Sli::Errors, 3, 4));
     assert_eq!(evidence.excluded().get(Excluded::OldEpoch), 7);
     assert_eq!(evidence.ledger(Sli::Errors).events().total(), 0);
 }
@@ -333,15 +359,16 @@ fn by_requests_the_real_share_counts() {
         stable: 500,
         candidate: 500,
     };
-    evidence.absorb(
-        at(LATE),
+    absorb(
+        &mut evidence,
+        LATE,
         &Flush {
             epoch,
             requests,
             ..Flush::default()
         },
     );
-    evidence.absorb(at(LATE), &flush(epoch, Sli::Errors, 50, 50));
+    absorb(&mut evidence, LATE, &flush(epoch, Sli::Errors, 50, 50));
     let judgement = evidence.judge(at(LATE), &Conditions::default());
     assert!(judgement.indicators.errors.log_evidence < 0.0 && !judgement.exact);
     let shares: Vec<_> = evidence
@@ -361,7 +388,7 @@ fn a_tempered_test_needs_more() {
             ..Parameters::default()
         });
         let epoch = now_epoch(&evidence);
-        evidence.absorb(at(LATE), &flush(epoch, Sli::Errors, 0, 6));
+        absorb(&mut evidence, LATE, &flush(epoch, Sli::Errors, 0, 6));
         verdict(&mut evidence, LATE).0
     };
     assert_eq!((with(1.0), with(2.0)), (Verdict::Fail, Verdict::Undecided));
@@ -379,8 +406,9 @@ fn memory_of_a_rollout() {
     for slot in 0..500_u64 {
         let epoch = now_epoch(&evidence);
         for sli in Sli::ALL {
-            evidence.absorb(at(slot * 30_000), &flush(epoch, sli, 9, 1));
+            absorb(&mut evidence, slot * 30_000, &flush(epoch, sli, 9, 1));
         }
+        evidence.judge(at(slot * 30_000), &Conditions::default());
     }
     let rows: usize = Sli::ALL
         .iter()
@@ -444,7 +472,7 @@ fn feed(evidence: &mut Evidence, events: &[Event]) {
         let (stable, candidate) = if *is_bad { (0, 1) } else { (1, 0) };
         let sli = Sli::ALL[usize::from(*sli)];
         let flush = flush(EpochId(u32::from(*epoch)), sli, stable, candidate);
-        evidence.absorb(at(*time * 10), &flush);
+        absorb(evidence, *time * 10, &flush);
     }
 }
 
@@ -484,10 +512,11 @@ proptest! {
         feed(&mut one, &part(true));
         feed(&mut two, &part(false));
         feed(&mut whole, &events);
+        two.judge(at(500_000), &Conditions::default());
         let sent = serde_json::to_string(&two.totals()).unwrap();
         one.merge(&serde_json::from_str(&sent).unwrap());
         let [merged, all] = [one, whole].map(|mut evidence| {
-            evidence.judge(at(500_000), &Conditions { load_ratio: None, oldest_of_stable: None })
+            evidence.judge(at(500_000), &Conditions::default())
         });
         for sli in Sli::ALL {
             let (merged, all) = (merged.indicators.get(sli), all.indicators.get(sli));

@@ -172,7 +172,7 @@ pub struct Input<'a> {
     /// What ended since the last time.
     pub flushes: &'a [Flush],
     /// For the judgement.
-    pub conditions: Conditions,
+    pub conditions: &'a Conditions,
     /// What a person asks.
     pub command: Option<&'a Command>,
     /// Requests a second of the rule, both arms.

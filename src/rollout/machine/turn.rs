@@ -161,10 +161,10 @@ impl Turn<'_> {
         // As it is before the judgement, so that the record leads to the same.
         let evidence = self.state.evidence.clone();
         let conditions = self.input.conditions;
-        let judgement = self.state.evidence.judge(self.now(), &conditions);
+        let judgement = self.state.evidence.judge(self.now(), conditions);
         self.basis = Some(Basis {
             judgement: judgement.clone(),
-            conditions,
+            conditions: conditions.clone(),
             evidence,
         });
         Some(judgement)

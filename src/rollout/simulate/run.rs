@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rand::{Rng, RngExt};
 
-use super::super::evidence::{Conditions, EpochId, Evidence, Flush, Reason, SeenKeys, Verdict};
+use super::super::evidence::{Conditions, Evidence, Flush, SeenKeys, Verdict};
 use super::super::{Arm, Excluded, Moment, Sli};
 use super::{Outcome, Setup};
 
@@ -33,26 +33,16 @@ pub fn run(setup: &Setup, rng: &mut impl Rng) -> Outcome {
     let rates = KINDS.map(|(arm, sli)| run.rate(arm, sli));
     let total: f64 = rates.iter().sum();
     let horizon = setup.horizon.as_secs_f64();
-    let mut flushed = 0.0;
     let mut time = exponential(total, rng);
     while time <= horizon {
         // Everything up to the next flush at which something is to be told.
         let next = (time / FLUSH).floor() * FLUSH + FLUSH;
-        if let Some(held) = run.held_until(flushed, next) {
-            // A decision that waits looks at every flush.
-            flushed = held;
-            if let Some(outcome) = run.flush(flushed, rng) {
-                return outcome;
-            }
-            continue;
-        }
         while time < next {
             let (arm, sli) = KINDS[chosen(&rates, total, rng)];
             run.event(arm, sli, time, rng);
             time += exponential(total, rng);
         }
-        flushed = next;
-        if let Some(outcome) = run.flush(flushed, rng) {
+        if let Some(outcome) = run.flush(next, rng) {
             return outcome;
         }
     }
@@ -67,8 +57,6 @@ struct Run<'a> {
     fresh: u64,
     pending: Flush,
     has_candidate: bool,
-    /// Since when a decision waits, and for the requests of which epoch.
-    held: Option<(f64, EpochId)>,
     failed: f64,
     failed_shielded: f64,
     keys: HashSet<u64>,
@@ -91,7 +79,6 @@ impl<'a> Run<'a> {
                 ..Flush::default()
             },
             has_candidate: false,
-            held: None,
             failed: 0.0,
             failed_shielded: 0.0,
             keys: HashSet::new(),
@@ -164,12 +151,6 @@ impl<'a> Run<'a> {
         u64::from(rng.random_range(range))
     }
 
-    /// The next flush while a decision waits, if it comes before `next`.
-    fn held_until(&self, flushed: f64, next: f64) -> Option<f64> {
-        let soon = flushed + FLUSH;
-        (self.held.is_some() && soon < next - FLUSH / 2.0).then_some(soon)
-    }
-
     /// Hands over what has ended; returns how it went when that decided it.
     fn flush(&mut self, time: f64, rng: &mut impl Rng) -> Option<Outcome> {
         let now = START.after(Duration::from_secs_f64(time) + self.setup.latency);
@@ -178,35 +159,23 @@ impl<'a> Run<'a> {
             .epoch()
             .map(|epoch| epoch.id)
             .unwrap_or_default();
-        let flush = std::mem::replace(
+        let mut flush = std::mem::replace(
             &mut self.pending,
             Flush {
                 epoch,
                 ..Flush::default()
             },
         );
+        flush.assigned = START.after(Duration::from_secs_f64(time));
         self.evidence.absorb(now, &flush);
         // Only an event of the candidate raises the evidence.
-        if !std::mem::take(&mut self.has_candidate) && self.held.is_none() {
+        if !std::mem::take(&mut self.has_candidate) {
             return None;
         }
-        // A hold begins another epoch; requests of the older one end after their latency.
-        let latency = self.setup.latency.as_secs_f64();
-        let oldest_of_stable = self
-            .held
-            .and_then(|(since, epoch)| (time < since + latency).then_some(epoch));
-        let conditions = Conditions {
-            oldest_of_stable,
-            load_ratio: None,
-        };
-        let judgement = self.evidence.judge(now, &conditions);
-        self.held = match (self.held, judgement.reason) {
-            (None, Reason::Held(_)) => Some((time, epoch)),
-            (held, Reason::Held(_)) => held,
-            _ => None,
-        };
+        // Every request takes as long, so that none of stable's is open that was assigned before a failure.
+        let judgement = self.evidence.judge(now, &Conditions::default());
         (judgement.verdict == Verdict::Fail).then(|| {
-            let decided = time + latency;
+            let decided = time + self.setup.latency.as_secs_f64();
             self.outcome(Some(decided), decided, rng)
         })
     }

@@ -3,6 +3,7 @@
 //! Owns which trial lives on over a reload: that of the same rollout between the same backends.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{CompileError, Compiler, compile_retry};
 use crate::config::document;
@@ -22,6 +23,10 @@ const SHIELDED: [u16; 4] = [500, 502, 503, 504];
 
 /// The same for gRPC: DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS.
 const SHIELDED_GRPC: [u8; 4] = [4, 13, 14, 15];
+
+/// How late a time-out may be told, and how long a decision waits at most.
+const LATE: Duration = Duration::from_millis(250);
+const LONGEST_HOLD: Duration = Duration::from_secs(15);
 
 impl Compiler<'_> {
     /// What a rule needs for the rollout that moves its traffic.
@@ -89,7 +94,7 @@ impl Compiler<'_> {
             else {
                 continue;
             };
-            let plan = plan(written).map_err(|faults| CompileError::Rollout {
+            let plan = plan(written, time_out(rule)).map_err(|faults| CompileError::Rollout {
                 name: written.name.to_string(),
                 faults: faults.iter().map(|fault| format!("; {fault}")).collect(),
             })?;
@@ -149,8 +154,18 @@ fn shielding(written: &document::RolloutShield, rule: &document::Rule, stable: u
     retry
 }
 
-/// The plan, or everything that is wrong with it.
-fn plan(written: &document::Rollout) -> Result<Plan, Vec<Fault>> {
+/// After how long a request of stable has failed at the latest, as far as the rule knows.
+fn time_out(rule: &Rule) -> Option<Duration> {
+    let timeouts = &rule.timeouts;
+    [timeouts.request, timeouts.attempt, timeouts.first_byte]
+        .into_iter()
+        .flatten()
+        .min()
+}
+
+/// The plan, or everything that is wrong with it. A decision waits for requests of stable until they have
+/// timed out.
+fn plan(written: &document::Rollout, time_out: Option<Duration>) -> Result<Plan, Vec<Fault>> {
     let maximum =
         |maximum: crate::config::values::Duration| (!maximum.is_zero()).then(|| maximum.get());
     let step = |weight: Percent, pause, least: Option<_>, most: Option<_>| Step {
@@ -173,7 +188,7 @@ fn plan(written: &document::Rollout) -> Result<Plan, Vec<Fault>> {
         }),
         None => is_blue_green.then(|| Holdback {
             share: Share::from_millionths(100_000),
-            duration: std::time::Duration::from_secs(600),
+            duration: Duration::from_secs(600),
         }),
     };
     // Restarts are spread over as long as all steps may last.
@@ -190,7 +205,7 @@ fn plan(written: &document::Rollout) -> Result<Plan, Vec<Fault>> {
             document::RolloutPace::Evidence => Pace::Evidence,
             document::RolloutPace::Clock => Pace::Clock,
         },
-        parameters: parameters(&written.analysis, longest),
+        parameters: parameters(&written.analysis, longest, time_out),
         budget: Budget {
             failed_requests: written.budget.failed_requests,
             keys: written.budget.keys,
@@ -208,9 +223,11 @@ fn plan(written: &document::Rollout) -> Result<Plan, Vec<Fault>> {
 
 fn parameters(
     written: &document::RolloutAnalysis,
-    longest: Option<std::time::Duration>,
+    longest: Option<Duration>,
+    time_out: Option<Duration>,
 ) -> Parameters {
     let defaults = Parameters::default();
+    let hold = time_out.map_or(defaults.hold, |it| (it + LATE).min(LONGEST_HOLD));
     let tolerance = |slow: bool| {
         if slow {
             written.slow_tolerance
@@ -220,6 +237,7 @@ fn parameters(
     };
     Parameters {
         false_alarm: written.false_alarm,
+        hold,
         tolerance: PerSli::from_fn(|sli| tolerance(sli.is_latency())),
         min_keys: match written.unit {
             document::RolloutUnit::Key => usize::from(written.min_keys),
@@ -280,19 +298,19 @@ mod tests {
 
     #[test]
     fn as_written() {
-        let plan = plan(&written(
+        let plan = plan(
+            &written(
             r#"{"name": "v2", "rule": "a/b", "stable": "v1", "candidate": "v2",
                 "steps": [{"weight": 0.5}, {"weight": 25, "pause": "manual", "maximum": "0s"}, {"weight": 100, "pause": "10m"}],
                 "analysis": {"falseAlarm": 0.01, "slowTolerance": 2, "limitWithoutControl": 1},
                 "budget": {"keys": 20}, "shield": {"percent": 20}, "onNoData": "rollBack", "pace": "clock"}"#,
-        ))
+            ),
+            None,
+        )
         .unwrap();
         let draft = plan.draft();
         assert_eq!(draft.steps[0].share, Share::from_millionths(5_000));
-        assert_eq!(
-            draft.steps[0].maximum,
-            Some(std::time::Duration::from_secs(3_600))
-        );
+        assert_eq!(draft.steps[0].maximum, Some(Duration::from_secs(3_600)));
         assert_eq!(
             (draft.steps[1].pause, draft.steps[1].maximum),
             (Some(Pause::Manual), None)
@@ -309,7 +327,11 @@ mod tests {
     #[test]
     fn blue_green_keeps_a_control_unless_told() {
         let text = r#"{"name": "v2", "rule": "a/b", "stable": "v1", "candidate": "v2", "strategy": "blueGreen"}"#;
-        let held = plan(&written(text)).unwrap().draft().holdback.unwrap();
+        let held = plan(&written(text), None)
+            .unwrap()
+            .draft()
+            .holdback
+            .unwrap();
         assert_eq!(held.share, Share::from_millionths(100_000));
     }
 }

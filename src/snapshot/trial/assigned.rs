@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 use siphasher::sip::SipHasher13;
 
-use super::{Division, NOTED, Trial, lock};
+use super::open::Slice;
+use super::{Division, Event, NOTED, Trial, lock};
 use crate::rollout::latency::Thresholds;
 use crate::rollout::{Arm, Excluded, Sli};
 
@@ -60,9 +61,14 @@ pub(crate) struct Assigned {
     key: Key,
     worker: usize,
     began: Instant,
+    slice: Slice,
     /// Of a request of the candidate.
     pub(crate) id: Option<HeaderValue>,
     progress: Progress,
+    /// Whether how long it takes is still to be told.
+    is_timed: bool,
+    /// Whether it is among stable's requests under way.
+    is_open: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,8 +87,12 @@ impl Assigned {
         key: Key,
         worker: usize,
     ) -> Self {
-        if let Some(counts) = division.of(worker) {
-            counts.begin(arm);
+        let began = Instant::now();
+        let slice = trial.slice(began);
+        if arm == Arm::Stable
+            && let Some(open) = trial.open_of(worker)
+        {
+            open.begin(slice);
         }
         Self {
             trial: Arc::clone(trial),
@@ -90,9 +100,12 @@ impl Assigned {
             arm,
             key,
             worker,
-            began: Instant::now(),
+            began,
+            slice,
             id: None,
             progress: Progress::UnderWay,
+            is_timed: true,
+            is_open: arm == Arm::Stable,
         }
     }
 
@@ -100,26 +113,21 @@ impl Assigned {
         self.arm
     }
 
-    /// Tells how the first attempt ended; what comes later than the first word is not heard.
-    pub(crate) fn settle(&mut self, first: First) {
+    /// Tells how the first attempt ended; what comes later than the first word is not heard. An answer of
+    /// known length takes until it has come as a whole; of another, which may be a stream, only the head is
+    /// timed.
+    pub(crate) fn settle(&mut self, first: First, has_length: bool) {
         if self.progress != Progress::UnderWay {
             return;
         }
-        let took = self.began.elapsed();
         self.progress = match first {
             First::Good => Progress::Answered,
             _ => Progress::Told,
         };
         match first {
-            First::Good => self.judge_duration(took),
-            First::ClientError => {
-                self.event(Sli::ClientErrors);
-                self.judge_duration(took);
-            }
-            First::Custom => {
-                self.event(Sli::Custom);
-                self.judge_duration(took);
-            }
+            First::Good => {}
+            First::ClientError => self.event(Sli::ClientErrors),
+            First::Custom => self.event(Sli::Custom),
             First::Error => self.fail(false),
             First::Lost => self.fail(true),
             First::LeftOut => self.exclude(Excluded::NotEligible),
@@ -129,7 +137,25 @@ impl Assigned {
         {
             counts.request(self.arm);
         }
-        // Last, so that nobody sees an end before its events.
+        match first {
+            First::Good | First::ClientError | First::Custom if has_length => {}
+            First::Good | First::ClientError | First::Custom => self.finished(),
+            First::Error | First::Lost | First::LeftOut => self.end(),
+        }
+    }
+
+    /// The answer has come as a whole.
+    pub(crate) fn finished(&mut self) {
+        if self.is_timed {
+            let took = self.began.elapsed();
+            if self.arm == Arm::Stable {
+                let all = &self.trial.durations;
+                if let Some(durations) = all.get(self.worker % all.len().max(1)) {
+                    durations.record(took);
+                }
+            }
+            self.slow(took);
+        }
         self.end();
     }
 
@@ -139,16 +165,22 @@ impl Assigned {
             self.progress = Progress::Told;
             self.fail(first == First::Lost);
         }
+        self.end();
     }
 
     /// Another attempt has taken over; what becomes of it is not the arm's.
     pub(crate) fn repeated(&mut self) {
         self.progress = Progress::Told;
+        self.end();
     }
 
-    fn end(&self) {
-        if let Some(counts) = self.division.of(self.worker) {
-            counts.end(self.arm);
+    /// There is no more to tell. Last, so that nobody sees an end before its events.
+    fn end(&mut self) {
+        self.is_timed = false;
+        if std::mem::take(&mut self.is_open)
+            && let Some(open) = self.trial.open_of(self.worker)
+        {
+            open.end(self.slice);
         }
     }
 
@@ -169,19 +201,6 @@ impl Assigned {
         if lost {
             self.event(Sli::Timeouts);
         }
-        if self.arm == Arm::Candidate {
-            self.trial.bad.notify_one();
-        }
-    }
-
-    fn judge_duration(&self, took: Duration) {
-        if self.arm == Arm::Stable {
-            let all = &self.trial.durations;
-            if let Some(durations) = all.get(self.worker % all.len().max(1)) {
-                durations.record(took);
-            }
-        }
-        self.slow(took);
     }
 
     fn slow(&self, took: Duration) {
@@ -207,17 +226,23 @@ impl Assigned {
             self.exclude(Excluded::RepeatedKey);
             return;
         }
-        if self.arm == Arm::Candidate {
-            let mut noted = lock(&self.trial.noted);
-            if noted.keys.len() < NOTED {
-                noted
-                    .keys
-                    .push((self.division.terms.epoch, sli, self.key.0));
+        if self.arm == Arm::Stable {
+            if let Some(counts) = self.division.of(self.worker) {
+                counts.event(sli);
             }
+            return;
         }
-        if let Some(counts) = self.division.of(self.worker) {
-            counts.event(sli, self.arm);
+        let mut noted = lock(&self.trial.noted);
+        if noted.events.len() < NOTED {
+            noted.events.push(Event {
+                epoch: self.division.terms.epoch,
+                slice: self.slice,
+                sli,
+                key: self.key.0,
+            });
         }
+        drop(noted);
+        self.trial.bad.notify_one();
     }
 
     fn exclude(&self, reason: Excluded) {
@@ -226,11 +251,11 @@ impl Assigned {
 }
 
 impl Drop for Assigned {
-    /// The client left before there was an answer. It has waited at least that long.
+    /// The client left before all of the answer had come. It has waited at least that long.
     fn drop(&mut self) {
-        if self.progress == Progress::UnderWay {
+        if self.is_timed {
             self.slow(self.began.elapsed());
-            self.end();
         }
+        self.end();
     }
 }

@@ -10,12 +10,11 @@ use crate::rollout::{Arm, Excluded, PerArm, PerSli, Sli};
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
-    begun: PerArm<AtomicU64>,
-    ended: PerArm<AtomicU64>,
-    /// Of those that have ended, what counts.
+    /// That have ended.
     requests: PerArm<AtomicU64>,
     failures: PerArm<AtomicU64>,
-    events: PerSli<PerArm<AtomicU64>>,
+    /// Stable's; the candidate's are noted one by one.
+    events: PerSli<AtomicU64>,
     forced: AtomicU64,
     not_eligible: AtomicU64,
     repeated: AtomicU64,
@@ -40,14 +39,6 @@ fn take(counts: &PerArm<AtomicU64>) -> PerArm<u64> {
 }
 
 impl Counts {
-    pub(super) fn begin(&self, arm: Arm) {
-        count(of(&self.begun, arm));
-    }
-
-    pub(super) fn end(&self, arm: Arm) {
-        count(of(&self.ended, arm));
-    }
-
     pub(super) fn request(&self, arm: Arm) {
         count(of(&self.requests, arm));
     }
@@ -56,8 +47,8 @@ impl Counts {
         count(of(&self.failures, arm));
     }
 
-    pub(super) fn event(&self, sli: Sli, arm: Arm) {
-        count(of(self.events.get(sli), arm));
+    pub(super) fn event(&self, sli: Sli) {
+        count(self.events.get(sli));
     }
 
     pub(super) fn exclude(&self, reason: Excluded) {
@@ -69,16 +60,12 @@ impl Counts {
         }
     }
 
-    /// Adds to `flush` what has ended since the last time; returns how many of stable's requests are under
-    /// way.
-    pub(super) fn take(&self, flush: &mut Flush) -> u64 {
-        // Ends before beginnings, so that none looks ended before it began.
-        let ended = self.ended.stable.load(Ordering::Acquire);
-        let begun = self.begun.stable.load(Ordering::Acquire);
+    /// Adds to `flush` what has ended since the last time.
+    pub(super) fn take(&self, flush: &mut Flush) {
         flush.requests.add(take(&self.requests));
         flush.failures.add(take(&self.failures));
         for sli in Sli::ALL {
-            flush.events.get_mut(sli).add(take(self.events.get(sli)));
+            flush.events.get_mut(sli).stable += self.events.get(sli).swap(0, Ordering::Relaxed);
         }
         for (reason, counted) in [
             (Excluded::Forced, &self.forced),
@@ -89,6 +76,5 @@ impl Counts {
                 .excluded
                 .add(reason, counted.swap(0, Ordering::Relaxed));
         }
-        begun.saturating_sub(ended)
     }
 }

@@ -7,19 +7,22 @@
 
 mod assigned;
 mod counts;
+mod open;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 use tokio::sync::Notify;
 
 use self::counts::Counts;
+use self::open::{Open, SLICE, SLICES, Slice};
 use crate::http::recall::Recall;
-use crate::rollout::evidence::{EpochId, Flush, SeenKeys};
+use crate::rollout::evidence::{self, EpochId, Flush, SeenKeys};
 use crate::rollout::latency::{Durations, SharedDurations, Thresholds};
-use crate::rollout::{Arm, Excluded, Share, Sli};
+use crate::rollout::{Arm, Excluded, Moment, Share, Sli};
 use crate::split::{DrawState, Split, StickySplit};
 
 pub(crate) use self::assigned::{Assigned, First, Key};
@@ -27,8 +30,9 @@ pub(crate) use self::assigned::{Assigned, First, Key};
 /// Divisions whose requests may still come in. Older ones are forgotten with what they would have counted.
 const OPEN: usize = 128;
 
-/// Noted keys and ids between two looks; more of them are of no use.
-const NOTED: usize = 256;
+/// Events of the candidate that are noted between two looks. More are more than enough to roll back, and what
+/// is left out only speaks for the candidate.
+const NOTED: usize = 1_024;
 
 /// See the module.
 #[derive(Debug)]
@@ -43,6 +47,11 @@ pub(crate) struct Trial {
     draws: Box<[CachePadded<Mutex<DrawState>>]>,
     /// How long stable's answers took, by worker.
     durations: Box<[SharedDurations]>,
+    /// Stable's requests under way, by worker.
+    under_way: Box<[CachePadded<Open>]>,
+    /// From when on slices are counted, by both clocks.
+    origin: Instant,
+    first_slice: Mutex<Moment>,
     noted: Mutex<Noted>,
     bad: Notify,
     /// Of the candidate's streams.
@@ -77,16 +86,25 @@ pub(crate) struct Division {
 /// What is told of single events of the candidate.
 #[derive(Debug, Default)]
 struct Noted {
-    keys: Vec<(EpochId, Sli, u64)>,
+    events: Vec<Event>,
     samples: VecDeque<Box<str>>,
+}
+
+/// A bad event of the candidate: when its request was assigned, and whose it is.
+#[derive(Debug, Clone, Copy)]
+struct Event {
+    epoch: EpochId,
+    slice: Slice,
+    sli: Sli,
+    key: u64,
 }
 
 /// What has ended since the last look.
 #[derive(Debug)]
 pub(crate) struct Collected {
     pub(crate) flushes: Vec<Flush>,
-    /// The oldest epoch with a request of stable under way.
-    pub(crate) oldest_of_stable: Option<EpochId>,
+    /// Stable's requests that have not, in the order of assignment.
+    pub(crate) open: Vec<evidence::Open>,
 }
 
 impl Trial {
@@ -109,6 +127,9 @@ impl Trial {
             open: Mutex::default(),
             draws: (0..workers).map(|_| CachePadded::default()).collect(),
             durations: (0..workers).map(|_| SharedDurations::default()).collect(),
+            under_way: (0..workers).map(|_| CachePadded::default()).collect(),
+            origin: Instant::now(),
+            first_slice: Mutex::default(),
             noted: Mutex::default(),
             bad: Notify::new(),
             recall: Recall::default(),
@@ -146,51 +167,75 @@ impl Trial {
         &self.recall
     }
 
-    /// Is notified when the candidate has failed.
+    /// Is notified after a bad event of the candidate.
     pub(crate) async fn failed(&self) {
         self.bad.notified().await;
     }
 
     /// Takes what has been counted.
-    pub(crate) fn collect(&self) -> Collected {
-        let mut keys = std::mem::take(&mut lock(&self.noted).keys);
-        let mut open = lock(&self.open);
-        let newest = open.back().map(|division| division.terms.epoch);
-        let (mut flushes, mut oldest_of_stable): (Vec<Flush>, _) = (Vec::new(), None);
-        open.retain(|division| {
+    pub(crate) fn collect(&self, now: Moment) -> Collected {
+        // In this order: what a request of the candidate waits for is still open, or counted.
+        let mut events = std::mem::take(&mut lock(&self.noted).events);
+        let slices = Slices::now(self, now);
+        let open = self.under_way(&slices);
+        let mut divisions = lock(&self.open);
+        let newest = divisions.back().map(|division| division.terms.epoch);
+        let mut flushes: Vec<Flush> = Vec::new();
+        divisions.retain(|division| {
             // Asked first: who is alone now will be told nothing more.
             let is_over = Arc::strong_count(division) == 1;
+            let epoch = division.terms.epoch;
             let mut flush = Flush {
-                epoch: division.terms.epoch,
+                epoch,
                 ..Flush::default()
             };
-            let mut under_way = 0;
             for counts in &division.counts {
-                under_way += counts.take(&mut flush);
+                counts.take(&mut flush);
             }
-            if under_way > 0 {
-                let epoch = division.terms.epoch;
-                oldest_of_stable =
-                    Some(oldest_of_stable.map_or(epoch, |old: EpochId| old.min(epoch)));
-            }
-            flush.keys = keys
-                .extract_if(.., |(epoch, ..)| *epoch == division.terms.epoch)
-                .map(|(_, sli, key)| (sli, key))
-                .collect();
             if flush
                 != (Flush {
-                    epoch: flush.epoch,
+                    epoch,
                     ..Flush::default()
                 })
             {
                 flushes.push(flush);
             }
-            !is_over || Some(division.terms.epoch) == newest
+            !is_over || Some(epoch) == newest
         });
-        Collected {
-            flushes,
-            oldest_of_stable,
+        events.sort_unstable_by_key(|event| (event.epoch, event.slice));
+        for same in events.chunk_by(|a, b| (a.epoch, a.slice) == (b.epoch, b.slice)) {
+            let mut flush = Flush::default();
+            for event in same {
+                flush.epoch = event.epoch;
+                flush.assigned = slices.began(event.slice);
+                flush.events.get_mut(event.sli).candidate += 1;
+                flush.keys.push((event.sli, event.key));
+            }
+            flushes.push(flush);
         }
+        Collected { flushes, open }
+    }
+
+    fn under_way(&self, slices: &Slices) -> Vec<evidence::Open> {
+        (slices.newest.saturating_sub(SLICES - 1)..=slices.newest)
+            .filter_map(|slice| {
+                let requests = self.under_way.iter().map(|open| open.count(slice)).sum();
+                (requests > 0).then(|| evidence::Open {
+                    assigned: slices.began(slice),
+                    requests,
+                })
+            })
+            .collect()
+    }
+
+    fn slice(&self, at: Instant) -> Slice {
+        let since = at.saturating_duration_since(self.origin);
+        (since.as_micros() / SLICE.as_micros()) as Slice
+    }
+
+    fn open_of(&self, worker: usize) -> Option<&Open> {
+        let all = self.under_way.len().max(1);
+        self.under_way.get(worker % all).map(|open| &**open)
     }
 
     /// Takes how long stable's answers took.
@@ -265,6 +310,35 @@ impl Division {
     fn of(&self, worker: usize) -> Option<&Counts> {
         let all = self.counts.len().max(1);
         self.counts.get(worker % all).map(|counts| &**counts)
+    }
+}
+
+/// What slices are on the clock of the wall.
+struct Slices {
+    newest: Slice,
+    /// When the first of all began.
+    first: Moment,
+}
+
+impl Slices {
+    fn now(trial: &Trial, now: Moment) -> Self {
+        let at = Instant::now();
+        let since = at.saturating_duration_since(trial.origin).as_millis();
+        let first = now.as_millis().saturating_sub(since as u64);
+        let mut known = lock(&trial.first_slice);
+        // A slice is the same moment at every look, until the clock of the wall was set.
+        if known.as_millis().abs_diff(first) > SLICE.as_millis() as u64 {
+            *known = Moment::from_millis(first);
+        }
+        Self {
+            newest: trial.slice(at),
+            first: *known,
+        }
+    }
+
+    fn began(&self, slice: Slice) -> Moment {
+        let since = slice.saturating_mul(SLICE.as_millis() as u64);
+        Moment::from_millis(self.first.as_millis().saturating_add(since))
     }
 }
 

@@ -8,6 +8,7 @@ use rand::rngs::StdRng;
 
 use super::*;
 
+const NOW: Moment = Moment::from_millis(1_750_000_000_000);
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
 fn terms(epoch: u32, percent: f64) -> Terms {
@@ -30,6 +31,27 @@ fn trial(percent: f64) -> Arc<Trial> {
 fn assigned(trial: &Arc<Trial>, arm: Arm, key: u64) -> Assigned {
     let key = Key::of(Some(&key.to_le_bytes()), CLIENT);
     Assigned::new(trial, trial.division(), arm, key, 1)
+}
+
+/// Everything that has ended, as one flush an epoch.
+fn collect(trial: &Trial) -> Collected {
+    let mut collected = trial.collect(NOW);
+    let mut flushes: Vec<Flush> = Vec::new();
+    for flush in collected.flushes.drain(..) {
+        match flushes.iter_mut().find(|it| it.epoch == flush.epoch) {
+            Some(known) => {
+                for sli in Sli::ALL {
+                    known.events.get_mut(sli).add(*flush.events.get(sli));
+                }
+                known.keys.extend(flush.keys);
+            }
+            None => flushes.push(flush),
+        }
+    }
+    Collected {
+        flushes,
+        ..collected
+    }
 }
 
 #[test]
@@ -88,13 +110,13 @@ fn each_end_is_told_once() {
         for arm in [Arm::Stable, Arm::Candidate] {
             let trial = trial(50.0);
             let mut one = assigned(&trial, arm, 7);
-            one.settle(first);
-            one.settle(First::Lost);
+            one.settle(first, false);
+            one.settle(First::Lost, false);
             if first != First::Good {
                 one.broke(First::Lost);
             }
             drop(one);
-            let flushes = trial.collect().flushes;
+            let flushes = collect(&trial).flushes;
             let [flush] = flushes.as_slice() else {
                 panic!("{flushes:?}")
             };
@@ -119,7 +141,7 @@ fn each_end_is_told_once() {
                 0
             };
             assert_eq!(flush.keys.len() as u64, keys);
-            assert!(trial.collect().flushes.is_empty(), "once");
+            assert!(collect(&trial).flushes.is_empty(), "once");
         }
     }
 }
@@ -128,15 +150,15 @@ fn each_end_is_told_once() {
 fn an_answer_that_breaks_off_later_is_a_failure_unless_another_attempt_made_it() {
     let trial = trial(50.0);
     let mut one = assigned(&trial, Arm::Candidate, 1);
-    one.settle(First::Good);
+    one.settle(First::Good, false);
     one.broke(First::Lost);
     one.broke(First::Lost);
     let mut two = assigned(&trial, Arm::Candidate, 2);
-    two.settle(First::Error);
+    two.settle(First::Error, false);
     two.repeated();
     two.broke(First::Lost);
     drop((one, two));
-    let flushes = trial.collect().flushes;
+    let flushes = collect(&trial).flushes;
     assert_eq!(flushes[0].failures.candidate, 2);
     assert_eq!(flushes[0].events.timeouts.candidate, 1);
 }
@@ -146,10 +168,10 @@ fn a_key_counts_once_for_each_indicator() {
     let trial = trial(50.0);
     for _ in 0..5 {
         for key in 0..3 {
-            assigned(&trial, Arm::Candidate, key).settle(First::Error);
+            assigned(&trial, Arm::Candidate, key).settle(First::Error, false);
         }
     }
-    let flushes = trial.collect().flushes;
+    let flushes = collect(&trial).flushes;
     assert_eq!(flushes[0].events.errors.candidate, 3);
     assert_eq!(flushes[0].failures.candidate, 15);
     assert_eq!(flushes[0].excluded.get(Excluded::RepeatedKey), 12);
@@ -159,9 +181,9 @@ fn a_key_counts_once_for_each_indicator() {
     };
     trial.divide(every);
     for _ in 0..5 {
-        assigned(&trial, Arm::Candidate, 1).settle(First::Error);
+        assigned(&trial, Arm::Candidate, 1).settle(First::Error, false);
     }
-    assert_eq!(trial.collect().flushes[0].events.errors.candidate, 5);
+    assert_eq!(collect(&trial).flushes[0].events.errors.candidate, 5);
 }
 
 #[test]
@@ -175,13 +197,13 @@ fn slow_is_what_the_division_says() {
         thresholds: Some(thresholds),
         ..terms(2, 50.0)
     });
-    assigned(&trial, Arm::Candidate, 1).settle(First::Good);
-    assigned(&trial, Arm::Stable, 2).settle(First::Good);
+    assigned(&trial, Arm::Candidate, 1).settle(First::Good, false);
+    assigned(&trial, Arm::Stable, 2).settle(First::Good, false);
     // The client left; it had waited longer than that.
     drop(assigned(&trial, Arm::Candidate, 3));
     // A failure has an indicator of its own.
-    assigned(&trial, Arm::Candidate, 4).settle(First::Error);
-    let flushes = trial.collect().flushes;
+    assigned(&trial, Arm::Candidate, 4).settle(First::Error, false);
+    let flushes = collect(&trial).flushes;
     let flush = &flushes[0];
     assert_eq!(
         (flush.events.slow.stable, flush.events.slow.candidate),
@@ -192,6 +214,52 @@ fn slow_is_what_the_division_says() {
     assert_eq!(trial.durations().count(), 1, "stable's");
 }
 
+/// A stream is timed to its head; what has a length as a whole, or until its client leaves.
+#[test]
+fn an_answer_of_known_length_is_timed_as_a_whole() {
+    let trial = trial(50.0);
+    let thresholds = Thresholds {
+        slow: Duration::ZERO,
+        very_slow: Duration::from_secs(3_600),
+    };
+    trial.divide(Terms {
+        thresholds: Some(thresholds),
+        ..terms(2, 50.0)
+    });
+    let slow = || {
+        collect(&trial)
+            .flushes
+            .first()
+            .map_or(0, |it| it.events.slow.stable)
+    };
+    for (key, has_length) in [(1, false), (2, true)] {
+        let mut one = assigned(&trial, Arm::Stable, key);
+        one.settle(First::Good, has_length);
+        let open = trial.collect(NOW).open.len();
+        assert_eq!(
+            open,
+            usize::from(has_length),
+            "waited for until it is timed"
+        );
+        assert_eq!(trial.durations().count(), u64::from(!has_length));
+        one.finished();
+        assert_eq!(trial.durations().count(), u64::from(has_length));
+        assert_eq!(collect(&trial).open, []);
+    }
+    let mut left = assigned(&trial, Arm::Stable, 3);
+    left.settle(First::Good, true);
+    drop(left);
+    assert_eq!((slow(), trial.durations().count()), (1, 0));
+    let mut broken = assigned(&trial, Arm::Stable, 4);
+    broken.settle(First::Good, true);
+    broken.broke(First::Lost);
+    assert_eq!(
+        (slow(), collect(&trial).open.len()),
+        (0, 0),
+        "a failure has an indicator of its own"
+    );
+}
+
 #[test]
 fn what_is_under_way_belongs_to_its_division() {
     let trial = trial(10.0);
@@ -200,21 +268,20 @@ fn what_is_under_way_belongs_to_its_division() {
         assigned(&trial, Arm::Candidate, 2),
     );
     trial.divide(terms(2, 20.0));
-    assigned(&trial, Arm::Stable, 3).settle(First::Error);
-    let collected = trial.collect();
-    assert_eq!(collected.oldest_of_stable, Some(EpochId(1)));
+    assigned(&trial, Arm::Stable, 3).settle(First::Error, false);
+    let collected = collect(&trial);
+    assert_eq!(collected.open.len(), 1);
+    assert!(collected.open[0].requests == 1 && collected.open[0].assigned <= NOW);
     assert_eq!(collected.flushes[0].epoch, EpochId(2));
-    old.settle(First::Error);
-    assert_eq!(
-        trial.collect().oldest_of_stable,
-        None,
-        "the candidate's does not count"
-    );
+    old.settle(First::Error, false);
+    let collected = collect(&trial);
+    assert_eq!(collected.open, [], "the candidate's does not count");
+    assert_eq!(collected.flushes[0].epoch, EpochId(1));
     // A body that goes on keeps its division, but nobody waits for it.
     drop((old, ours));
     for epoch in 3..400 {
         trial.divide(terms(epoch, 20.0));
-        trial.collect();
+        collect(&trial);
     }
     assert!(lock(&trial.open).len() <= 2);
 }
@@ -225,7 +292,7 @@ fn samples_are_the_newest() {
     for number in 0..20_u64 {
         let mut one = assigned(&trial, Arm::Candidate, number);
         one.id = http::HeaderValue::try_from(number.to_string()).ok();
-        one.settle(First::Error);
+        one.settle(First::Error, false);
     }
     let samples = trial.samples();
     assert_eq!((samples.len(), samples[7].as_str()), (8, "19"));
@@ -236,7 +303,7 @@ fn samples_are_the_newest() {
 #[test]
 fn a_failed_request_wakes_whoever_judges() {
     let trial = trial(50.0);
-    assigned(&trial, Arm::Stable, 1).settle(First::Error);
+    assigned(&trial, Arm::Stable, 1).settle(First::Error, false);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
@@ -244,7 +311,7 @@ fn a_failed_request_wakes_whoever_judges() {
     runtime.block_on(async {
         let short = Duration::from_millis(5);
         assert!(tokio::time::timeout(short, trial.failed()).await.is_err());
-        assigned(&trial, Arm::Candidate, 2).settle(First::Error);
+        assigned(&trial, Arm::Candidate, 2).settle(First::Error, false);
         trial.failed().await;
     });
 }

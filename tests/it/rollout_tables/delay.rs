@@ -7,7 +7,7 @@ use super::{Bench, Chance, Line, Scale, bare, label, mean, percent, quantile};
 
 /// Weight, rates of stable and candidate in percent, tolerance, and the mean requests that were simulated
 /// when the engine was designed.
-const ROWS: [(f64, f64, f64, f64, f64); 17] = [
+pub(super) const ROWS: [(f64, f64, f64, f64, f64); 17] = [
     (5.0, 0.1, 100.0, 1.0, 61.0),
     (5.0, 0.1, 50.0, 1.0, 125.0),
     (5.0, 0.1, 20.0, 1.0, 329.0),
@@ -51,7 +51,7 @@ fn requests(
     None
 }
 
-fn parameters(tolerance: f64) -> Parameters {
+pub(super) fn parameters(tolerance: f64) -> Parameters {
     Parameters {
         min_events: PerSli::from_fn(|_| 3),
         ..bare(0.001, tolerance, Some(0))

@@ -34,7 +34,8 @@ impl Fleet {
     /// Sends, sums up and judges.
     fn fails(&mut self, seconds: f64, chance: &mut Chance) -> bool {
         let mut sum = self.reducer.clone();
-        for (index, replica) in self.replicas.iter().enumerate() {
+        for (index, replica) in self.replicas.iter_mut().enumerate() {
+            replica.judge(seconds);
             let now = replica.evidence.totals();
             if chance.is(0.1) {
                 self.known[index] = self.earlier[index].clone();

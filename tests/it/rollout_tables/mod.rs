@@ -2,14 +2,16 @@
 //! --bench rollout_tables` runs them at full size and prints the numbers.
 
 mod chance;
+mod cost;
 mod delay;
 mod fleet;
+mod foresight;
 mod guards;
 mod null;
 mod promotion;
 
 use weir::rollout::evidence::{
-    Conditions, EpochId, Evidence, Flush, Hold, Judgement, Parameters, Restarts, Verdict,
+    Conditions, EpochId, Evidence, Flush, Judgement, Parameters, Restarts, Verdict,
 };
 use weir::rollout::{Moment, PerArm, PerSli, Share, Sli};
 
@@ -88,6 +90,11 @@ pub(crate) const TABLES: &[(&str, Table, f64)] = &[
         null::composite,
         0.004,
     ),
+    (
+        "false alarms at exactly the tolerance, 0.1 %",
+        null::composite_one_in_a_thousand,
+        0.005,
+    ),
     ("an outage of both arms", null::outage, 0.05),
     ("bursts of ten times the load", null::bursts, 0.05),
     ("a ramp with requests under way", null::ramp, 0.05),
@@ -104,6 +111,8 @@ pub(crate) const TABLES: &[(&str, Table, f64)] = &[
     ("misses", delay::misses, 0.05),
     ("a late change", delay::late, 0.02),
     ("false promotions", promotion::promotions, 0.02),
+    ("foresight", foresight::foresight, 0.05),
+    ("cost", cost::cost, 0.05),
 ];
 
 const START: Moment = Moment::from_millis(1_750_000_000_000);
@@ -122,10 +131,6 @@ fn bare(false_alarm: f64, tolerance: f64, restarts: Option<u32>) -> Parameters {
         restarts: Restarts {
             planned: restarts,
             ..Restarts::until(None)
-        },
-        hold: Hold {
-            within: std::time::Duration::ZERO,
-            ..Parameters::default().hold
         },
         ..Parameters::default()
     }
@@ -150,12 +155,26 @@ impl Bench {
         }
     }
 
+    /// Counts events whose requests take no time.
     fn absorb(&mut self, seconds: f64, epoch: EpochId, stable: u64, candidate: u64) {
+        self.absorb_of(seconds, epoch, seconds, stable, candidate);
+    }
+
+    /// Counts events whose requests were assigned at that time, in that epoch.
+    fn absorb_of(
+        &mut self,
+        seconds: f64,
+        epoch: EpochId,
+        assigned: f64,
+        stable: u64,
+        candidate: u64,
+    ) {
         if stable + candidate == 0 {
             return;
         }
         let mut flush = Flush {
             epoch,
+            assigned: at(assigned),
             ..Flush::default()
         };
         *flush.events.get_mut(self.sli) = PerArm { stable, candidate };

@@ -1,6 +1,6 @@
 //! A candidate that is as good as it has to be: how often it is rolled back.
 
-use weir::rollout::evidence::{EpochId, Parameters, SeenKeys};
+use weir::rollout::evidence::{EpochId, Parameters, SeenKeys, Verdict};
 use weir::rollout::{Share, Sli};
 use weir::split::{DrawState, Split, StickySplit};
 
@@ -86,6 +86,15 @@ pub(super) fn composite(scale: Scale) -> Vec<Line> {
     )
 }
 
+pub(super) fn composite_one_in_a_thousand(scale: Scale) -> Vec<Line> {
+    rejections(
+        0.001,
+        2.0,
+        scale.runs(200_000).max(200),
+        if scale.0 < 1.0 { 60 } else { 300 },
+    )
+}
+
 /// Events at a rate that changes, flushed every 100 ms.
 fn over_time(seconds: u32, share: Share, rate: impl Fn(f64) -> f64, chance: &mut Chance) -> bool {
     let mut bench = Bench::new(&bare(0.05, 1.0, None), share);
@@ -146,7 +155,7 @@ pub(super) fn ramp(scale: Scale) -> Vec<Line> {
     let found = part(runs, || {
         let steps = [1.0, 5.0, 10.0, 25.0, 50.0].map(percent);
         let mut bench = Bench::new(&bare(0.05, 1.0, None), steps[0]);
-        // End, epoch, whose.
+        // End, assignment, epoch, whose.
         let mut events = Vec::new();
         for (index, share) in steps.iter().enumerate() {
             let (mut now, end) = (index as f64 * 20.0, index as f64 * 20.0 + 20.0);
@@ -156,18 +165,19 @@ pub(super) fn ramp(scale: Scale) -> Vec<Line> {
                     break;
                 }
                 let took = chance.exponential(1.0) * if chance.is(0.1) { 10.0 } else { 1.0 };
-                events.push((now + took, index, chance.is(share.fraction())));
+                events.push((now + took, now, index, chance.is(share.fraction())));
             }
         }
         events.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
         let mut epochs: Vec<EpochId> = vec![bench.epoch];
-        events.iter().any(|(end, index, is_ours)| {
+        events.iter().any(|(end, assigned, index, is_ours)| {
             while epochs.len() < steps.len() && *end >= epochs.len() as f64 * 20.0 {
                 let now = super::at(epochs.len() as f64 * 20.0);
                 epochs.push(bench.evidence.begin_epoch(steps[epochs.len()], now));
             }
-            bench.epoch = epochs[*index];
-            bench.fails(*end, u64::from(!is_ours), u64::from(*is_ours))
+            let (stable, ours) = (u64::from(!is_ours), u64::from(*is_ours));
+            bench.absorb_of(*end, epochs[*index], *assigned, stable, ours);
+            ours > 0 && bench.judge(*end).verdict == Verdict::Fail
         })
     });
     vec![Line::most(
