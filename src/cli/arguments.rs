@@ -234,7 +234,7 @@ pub(crate) struct SimulateOptions {
     /// How many times as often the candidate may fail as stable
     #[arg(long, value_name = "FACTOR", default_value = "1.25", value_parser = |text: &str| at_least(1.0, text))]
     pub(crate) error_tolerance: f64,
-    /// How many times as often it may be slow
+    /// How many times as often it may be slow; 1.5 lets a candidate pass that is about a tenth slower
     #[arg(long, value_name = "FACTOR", default_value = "1.5", value_parser = |text: &str| at_least(1.0, text))]
     pub(crate) slow_tolerance: f64,
     /// How long a rollout lasts in which nothing is seen

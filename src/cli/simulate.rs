@@ -34,6 +34,9 @@ struct Answer {
     horizon_seconds: f64,
     /// Greatest probability that a good candidate is rolled back in a whole rollout.
     false_alarm: f64,
+    /// How many times as often as stable a candidate may fail, and be slow.
+    error_tolerance: f64,
+    slow_tolerance: f64,
     candidates: Vec<Candidate>,
 }
 
@@ -100,6 +103,8 @@ pub(super) fn run(options: &SimulateOptions) -> Result<ExitCode, Failure> {
         weight_percent: base.share.fraction() * 100.0,
         horizon_seconds: base.horizon.as_secs_f64(),
         false_alarm: base.parameters.false_alarm,
+        error_tolerance: options.error_tolerance,
+        slow_tolerance: options.slow_tolerance,
         candidates,
     };
     print(&serde_json::to_value(&answer)?, options.output, |_| {
@@ -190,10 +195,13 @@ fn table(answer: &Answer) -> String {
     let mut text = format!("{}\n", right(table, &[1, 2, 3, 4, 5, 6, 7, 8]));
     text.push_str(&format!(
         "{} requests/s, weight {} %, stable fails {} %. FAILED: the candidate's failed requests until it lost its\n\
-         traffic; SHIELDED: those that a retry on stable did not save; KEYS: different clients among them; means.\n",
+         traffic; SHIELDED: those that a retry on stable did not save; KEYS: different clients among them; means.\n\
+         Allowed: {} times as many failures as stable, and being slow {} times as often.\n",
         answer.requests_per_second,
         answer.weight_percent,
         answer.candidates.first().map_or(0.0, |it| it.stable.errors * 100.0),
+        answer.error_tolerance,
+        answer.slow_tolerance,
     ));
     for good in answer
         .candidates

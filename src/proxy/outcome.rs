@@ -320,6 +320,8 @@ impl Finish for Outcome {
                 End::Upstream | End::Deadline => assigned.broke(First::Lost),
                 // It has waited at least that long.
                 End::Client => {}
+                // How long it would have taken, nobody knows.
+                End::Recalled => assigned.repeated(),
             }
         }
         let now = Instant::now();

@@ -142,21 +142,6 @@ pub struct Thresholds {
     pub very_slow: Duration,
 }
 
-impl Thresholds {
-    /// Those that test "not more than `slower` slower": the candidate's are wider by that part.
-    #[must_use]
-    pub fn widened(self, slower: f64) -> Self {
-        let wide = |threshold: Duration| {
-            Duration::try_from_secs_f64(threshold.as_secs_f64() * (1.0 + slower.max(0.0)))
-                .unwrap_or(Duration::MAX)
-        };
-        Self {
-            slow: wide(self.slow),
-            very_slow: wide(self.very_slow),
-        }
-    }
-}
-
 /// Stable's thresholds, renewed window by window.
 #[derive(Debug, Clone, Default)]
 pub struct Running {
@@ -265,9 +250,5 @@ mod tests {
         running.add(&uniform(1..=10));
         now = now.after(Running::WINDOW);
         assert_eq!(running.thresholds(now), second, "too few to tell");
-        assert_eq!(first.widened(0.0), first);
-        assert!(
-            (first.widened(0.5).slow.as_secs_f64() - first.slow.as_secs_f64() * 1.5).abs() < 1e-6
-        );
     }
 }

@@ -284,7 +284,8 @@ impl Course {
 
     fn turn(&mut self, surroundings: &Surroundings<'_>, command: Option<&Command>) -> Output {
         let (now, trial) = (surroundings.now, Arc::clone(&self.rollout.trial));
-        let collected = trial.collect(now);
+        let hold = self.state.evidence().parameters().hold;
+        let collected = trial.collect(now, hold);
         self.pace.add(now, &collected.flushes);
         if now.since(self.looked) >= THRESHOLDS {
             self.looked = now;

@@ -237,7 +237,9 @@ pub struct RolloutAnalysis {
     /// How many times as often as stable the candidate may fail.
     #[schemars(range(min = 1.0, max = 1000.0))]
     pub error_tolerance: f64,
-    /// How many times as often it may be slow.
+    /// How many times as often as stable it may be slow: beyond the 90th or 99th percentile of what stable
+    /// takes. 1.5 lets a candidate pass that is about a tenth slower; 1 allows nothing, and sees one that is a
+    /// fifth slower ten times as early.
     #[schemars(range(min = 1.0, max = 1000.0))]
     pub slow_tolerance: f64,
     /// Answers that are bad although they are no server errors, 400 to 499.

@@ -11,7 +11,7 @@ mod open;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
@@ -172,12 +172,12 @@ impl Trial {
         self.bad.notified().await;
     }
 
-    /// Takes what has been counted.
-    pub(crate) fn collect(&self, now: Moment) -> Collected {
+    /// Takes what has been counted; of stable's requests that are under way, those of the last `hold`.
+    pub(crate) fn collect(&self, now: Moment, hold: Duration) -> Collected {
         // In this order: what a request of the candidate waits for is still open, or counted.
         let mut events = std::mem::take(&mut lock(&self.noted).events);
         let slices = Slices::now(self, now);
-        let open = self.under_way(&slices);
+        let open = self.under_way(&slices, hold);
         let mut divisions = lock(&self.open);
         let newest = divisions.back().map(|division| division.terms.epoch);
         let mut flushes: Vec<Flush> = Vec::new();
@@ -216,8 +216,9 @@ impl Trial {
         Collected { flushes, open }
     }
 
-    fn under_way(&self, slices: &Slices) -> Vec<evidence::Open> {
-        (slices.newest.saturating_sub(SLICES - 1)..=slices.newest)
+    fn under_way(&self, slices: &Slices, hold: Duration) -> Vec<evidence::Open> {
+        let count = (hold.as_millis() / SLICE.as_millis() + 1).min(u128::from(SLICES - 1));
+        (slices.newest.saturating_sub(count as u64)..=slices.newest)
             .filter_map(|slice| {
                 let requests = self.under_way.iter().map(|open| open.count(slice)).sum();
                 (requests > 0).then(|| evidence::Open {

@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use super::*;
 
 const NOW: Moment = Moment::from_millis(1_750_000_000_000);
+const HOLD: Duration = Duration::from_secs(2);
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
 fn terms(epoch: u32, percent: f64) -> Terms {
@@ -35,7 +36,7 @@ fn assigned(trial: &Arc<Trial>, arm: Arm, key: u64) -> Assigned {
 
 /// Everything that has ended, as one flush an epoch.
 fn collect(trial: &Trial) -> Collected {
-    let mut collected = trial.collect(NOW);
+    let mut collected = trial.collect(NOW, HOLD);
     let mut flushes: Vec<Flush> = Vec::new();
     for flush in collected.flushes.drain(..) {
         match flushes.iter_mut().find(|it| it.epoch == flush.epoch) {
@@ -235,7 +236,7 @@ fn an_answer_of_known_length_is_timed_as_a_whole() {
     for (key, has_length) in [(1, false), (2, true)] {
         let mut one = assigned(&trial, Arm::Stable, key);
         one.settle(First::Good, has_length);
-        let open = trial.collect(NOW).open.len();
+        let open = trial.collect(NOW, HOLD).open.len();
         assert_eq!(
             open,
             usize::from(has_length),

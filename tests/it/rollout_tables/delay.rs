@@ -7,7 +7,7 @@ use super::{Bench, Chance, Line, Scale, bare, label, mean, percent, quantile};
 
 /// Weight, rates of stable and candidate in percent, tolerance, and the mean requests that were simulated
 /// when the engine was designed.
-pub(super) const ROWS: [(f64, f64, f64, f64, f64); 17] = [
+pub(super) const ROWS: [(f64, f64, f64, f64, f64); 18] = [
     (5.0, 0.1, 100.0, 1.0, 61.0),
     (5.0, 0.1, 50.0, 1.0, 125.0),
     (5.0, 0.1, 20.0, 1.0, 329.0),
@@ -22,6 +22,7 @@ pub(super) const ROWS: [(f64, f64, f64, f64, f64); 17] = [
     (50.0, 0.1, 1.0, 1.0, 3_704.0),
     (10.0, 1.0, 5.0, 1.25, 3_178.0),
     (10.0, 1.0, 3.0, 1.25, 11_109.0),
+    (10.0, 1.0, 2.0, 1.25, 51_436.0),
     (5.0, 10.0, 30.0, 1.25, 2_058.0),
     (5.0, 10.0, 20.0, 1.25, 9_306.0),
     (10.0, 10.0, 50.0, 1.25, 318.0),

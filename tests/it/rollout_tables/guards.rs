@@ -89,22 +89,29 @@ struct Failure {
     is_ours: bool,
 }
 
-/// Both arms fail 1 %: the candidate after 5 ms, stable after 5 s. In the order in which they end.
-fn failures(steps: &[Share], rps: f64, chance: &mut Chance) -> Vec<Failure> {
+/// Failures a second of both arms, by the second; at most so many.
+struct Pace {
+    at: fn(f64) -> f64,
+    most: f64,
+}
+
+/// Both arms fail as often: the candidate after 5 ms, stable after 5 s. In the order in which they end.
+fn failures(steps: &[Share], pace: &Pace, chance: &mut Chance) -> Vec<Failure> {
     let mut failures = Vec::new();
     for (step, share) in steps.iter().enumerate() {
         let began = step as f64 * EVERY;
-        let mut now = began + chance.exponential(rps * 0.01);
+        let mut now = began + chance.exponential(pace.most);
         while now < began + EVERY {
-            let is_ours = chance.is(share.fraction());
-            let ends = now + if is_ours { 0.005 } else { 5.0 };
-            failures.push(Failure {
-                assigned: now,
-                ends,
-                step,
-                is_ours,
-            });
-            now += chance.exponential(rps * 0.01);
+            if chance.is((pace.at)(now) / pace.most) {
+                let is_ours = chance.is(share.fraction());
+                failures.push(Failure {
+                    assigned: now,
+                    ends: now + if is_ours { 0.005 } else { 5.0 },
+                    step,
+                    is_ours,
+                });
+            }
+            now += chance.exponential(pace.most);
         }
     }
     failures.sort_unstable_by(|a, b| a.ends.total_cmp(&b.ends));
@@ -117,9 +124,14 @@ const EVERY: f64 = 15.0;
 /// How often it is looked, in seconds.
 const LOOK: f64 = 0.02;
 
-fn fails_fast(parameters: &Parameters, rps: f64, chance: &mut Chance) -> bool {
-    let steps = [1.0, 5.0, 25.0, 50.0].map(percent);
-    let failures = failures(&steps, rps, chance);
+fn fails_fast(
+    parameters: &Parameters,
+    weights: [f64; 4],
+    pace: &Pace,
+    chance: &mut Chance,
+) -> bool {
+    let steps = weights.map(percent);
+    let failures = failures(&steps, pace, chance);
     let mut bench = Bench::new(parameters, steps[0]);
     let mut epochs: Vec<EpochId> = vec![bench.epoch];
     let mut next = 0;
@@ -159,34 +171,45 @@ fn fails_fast(parameters: &Parameters, rps: f64, chance: &mut Chance) -> bool {
 }
 
 pub(super) fn fail_fast(scale: Scale) -> Vec<Line> {
-    let runs = scale.runs(2_000);
-    let mut lines = Vec::new();
-    for (rps, alpha) in [
-        (100.0, 0.05),
-        (100.0, 0.001),
-        (1_000.0, 0.05),
-        (1_000.0, 0.001),
-    ] {
-        let with = |hold: f64| Parameters {
-            hold: Duration::from_secs_f64(hold),
-            min_events: weir::rollout::PerSli::from_fn(|_| 3),
-            ..bare(alpha, 1.0, Some(120))
-        };
-        let found = |parameters: Parameters| {
-            let mut chance = Chance::new(13);
-            part(runs, || fails_fast(&parameters, rps, &mut chance))
-        };
-        let bound = with_error(alpha, runs);
-        let setup = |what| format!("{what}, {rps} rps, alpha {alpha}, {runs} rollouts");
-        // With few failures in five seconds there is nothing to be misled by.
-        if rps >= 1_000.0 {
-            lines.push(Line::least(setup("no hold"), found(with(0.0)), bound));
+    let (runs, mut lines) = (scale.runs(2_000), Vec::new());
+    let ramp = ("weight steps", [1.0, 5.0, 25.0, 50.0]);
+    let outage = ("an outage of both begins", [5.0; 4]);
+    let few = Pace {
+        at: |_| 1.0,
+        most: 1.0,
+    };
+    let many = Pace {
+        at: |_| 10.0,
+        most: 10.0,
+    };
+    let late = Pace {
+        at: |now| if now < 30.0 { 0.1 } else { 30.0 },
+        most: 30.0,
+    };
+    for ((what, weights), pace) in [(ramp, few), (ramp, many), (outage, late)] {
+        for alpha in [0.05, 0.001] {
+            let with = |hold: f64| Parameters {
+                hold: Duration::from_secs_f64(hold),
+                min_events: weir::rollout::PerSli::from_fn(|_| 3),
+                ..bare(alpha, 1.0, Some(120))
+            };
+            let found = |parameters: Parameters| {
+                let mut chance = Chance::new(13);
+                part(runs, || {
+                    fails_fast(&parameters, weights, &pace, &mut chance)
+                })
+            };
+            let bound = with_error(alpha, runs);
+            let setup = |hold| {
+                let most = pace.most;
+                format!("{what}, {most} failures/s, alpha {alpha}, {hold}, {runs} rollouts")
+            };
+            // With few failures in five seconds there is nothing to be misled by.
+            if pace.most > 1.0 {
+                lines.push(Line::least(setup("no hold"), found(with(0.0)), bound));
+            }
+            lines.push(Line::most(setup("hold"), found(with(5.25)), bound));
         }
-        lines.push(Line::most(
-            setup("hold of stable's time-out"),
-            found(with(5.25)),
-            bound,
-        ));
     }
     lines
 }

@@ -63,7 +63,7 @@ impl std::fmt::Display for Line {
         let mark = if self.holds() { "" } else { "   BROKEN" };
         write!(
             f,
-            "{:<64} {:>10.4} {sign} {bound:.4}{mark}",
+            "{:<76} {:>10.4} {sign} {bound:.4}{mark}",
             self.setup, self.found
         )
     }
