@@ -104,7 +104,7 @@ pub(crate) const TABLES: &[(&str, Table, f64)] = &[
     (
         "one arm fails fast, the other slowly",
         guards::fail_fast,
-        0.05,
+        0.02,
     ),
     ("a fleet of twenty", fleet::fleet, 0.02),
     ("delay of detection", delay::delay, 0.05),
