@@ -35,6 +35,11 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
+    /// Connections open on all workers.
+    fn open(&self) -> u32 {
+        self.load.iter().map(|it| it.load(Ordering::Relaxed)).sum()
+    }
+
     /// The worker that should serve a new connection: this one, unless another has clearly less.
     fn least(&self, own: usize) -> usize {
         let of = |index: usize| {
@@ -63,23 +68,17 @@ pub(crate) async fn run(
 ) {
     let mut pause = PAUSE.0;
     loop {
-        door = worker.newest(&door);
-        if door.metrics.open() >= door.max_connections {
-            tokio::select! {
-                () = stop.cancelled() => break,
-                () = tokio::time::sleep(PAUSE.0) => continue,
-            }
-        }
         let accepted = tokio::select! {
             biased;
             () = stop.cancelled() => break,
             accepted = socket.accept() => accepted,
         };
+        // It may have waited for this connection for longer than a configuration lives.
+        door = worker.newest(&door);
         match accepted {
             Ok((stream, peer)) => {
                 pause = PAUSE.0;
-                // It may have waited for this connection for longer than a configuration lives.
-                door = worker.newest(&door);
+                room(&worker, &mut door, &peers, &stop).await;
                 place(stream, peer, &worker, &door, &peers);
             }
             Err(error) if is_clients_fault(&error) => {}
@@ -112,6 +111,23 @@ pub(crate) async fn run(
             Err(error) if is_clients_fault(&error) => {}
             Err(_) => return,
         }
+    }
+}
+
+/// Waits until there are fewer connections than there may be, or it is told to stop. Who has been accepted
+/// last waits here, all others in the kernel's queue.
+async fn room(worker: &Rc<Worker>, door: &mut Arc<Door>, peers: &Peers, stop: &CancellationToken) {
+    let mut told = false;
+    while door.metrics.open() >= door.max_connections || peers.open() >= door.max_in_all {
+        if !std::mem::replace(&mut told, true) {
+            door.metrics.full();
+            tracing::warn!(address = %door.address, "as many connections as there may be; others wait");
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(PAUSE.0) => {}
+        }
+        *door = worker.newest(door);
     }
 }
 

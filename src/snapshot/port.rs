@@ -26,6 +26,8 @@ pub(crate) struct Door {
     pub(crate) address: SocketAddr,
     pub(crate) options: ServeOptions,
     pub(crate) max_connections: u32,
+    /// Over all addresses.
+    pub(crate) max_in_all: u32,
     /// `None` where no header is read.
     pub(crate) proxy_protocol: Option<ProxyProtocol>,
     /// Some backend is told where clients connected to, so it is worth asking the kernel.

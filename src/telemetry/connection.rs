@@ -16,6 +16,7 @@ use super::recorder::{Registry, Series};
 pub(crate) struct ListenerMetrics {
     accepted: Counter,
     accept_errors: Counter,
+    full: Counter,
     protocol_errors: Counter,
     http2: Http2Metrics,
     connections: Gauge,
@@ -29,6 +30,7 @@ impl ListenerMetrics {
         let metrics = Arc::new(Self {
             accepted: registry.counter(names::CONNECTIONS_TOTAL, &labels),
             accept_errors: registry.counter(names::ACCEPT_ERRORS, &labels),
+            full: registry.counter(names::ACCEPT_PAUSES, &labels),
             protocol_errors: registry.counter(names::PROTOCOL_ERRORS, &labels),
             http2: Http2Metrics::new(registry, names::HTTP2_LIMIT_EXCEEDED, labels[0]),
             connections: registry.gauge(names::CONNECTIONS, &labels),
@@ -46,6 +48,11 @@ impl ListenerMetrics {
     /// Counts a failure to accept.
     pub(crate) fn accept_failed(&self) {
         self.accept_errors.increment(1);
+    }
+
+    /// Counts that nothing is accepted for a while, as there are as many connections as there may be.
+    pub(crate) fn full(&self) {
+        self.full.increment(1);
     }
 
     /// Counts a connection that did not speak HTTP.
@@ -70,6 +77,7 @@ impl Series for ListenerMetrics {
     fn refresh(&self) {
         self.accepted.increment(0);
         self.accept_errors.increment(0);
+        self.full.increment(0);
         self.protocol_errors.increment(0);
         self.http2.refresh();
         self.connections.set(f64::from(self.open()));

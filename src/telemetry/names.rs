@@ -82,6 +82,7 @@ metrics! {
     CONNECTIONS = gauge("weir_connections", "Open connections of clients.");
     CONNECTIONS_TOTAL = counter("weir_connections_total", "Connections of clients accepted.");
     ACCEPT_ERRORS = counter("weir_accept_errors_total", "Failures to accept a connection; the listener then waits a little.");
+    ACCEPT_PAUSES = counter("weir_accept_pauses_total", "Times that a worker stopped accepting, as there were as many connections as there may be.");
     PROTOCOL_ERRORS = counter("weir_protocol_errors_total", "Connections closed because what came was not HTTP.");
     PROXY_PROTOCOL = counter("weir_proxy_protocol_total", "Connections at listeners with the PROXY protocol, by what their header said or why there was none.");
     HTTP2_LIMIT_EXCEEDED = counter("weir_http2_limit_exceeded_total", "Connections closed with ENHANCE_YOUR_CALM because the client sent too many frames of a kind.");

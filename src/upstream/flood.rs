@@ -19,7 +19,8 @@ use crate::telemetry::backend::BackendMetrics;
 use crate::tls::stream::Stream;
 
 /// What an endpoint may send. An honest one stays far below it, as a client does below the defaults of
-/// `limits.http2`.
+/// `limits.http2`. Not a setting: an operator chooses endpoints, not clients, and one that goes beyond is
+/// broken; `weir_upstream_http2_limit_exceeded_total` says which bound it was.
 const LIMITS: Limits = Limits {
     pings: 100,
     settings: 50,

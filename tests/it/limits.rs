@@ -268,6 +268,42 @@ fn connections_over_the_limit_wait() {
     proxy.stop();
 }
 
+/// The same for the whole process, over all listeners and workers; a counter and a line say so.
+#[test]
+fn the_process_has_a_bound_on_connections_too() {
+    let backend = echo("v1");
+    let text = all_to(backend.address).replace(
+        "routes:",
+        "  - { name: other, address: \"127.0.0.2:0\" }\noverload: { connections: 3 }\nroutes:",
+    );
+    let proxy = Proxy::start_with(&text, &["--workers", "1"]);
+    let [web, other] = ["web", "other"].map(|name| proxy.addr(name));
+    let mut open = [web, other, web].map(Client::connect);
+    for client in &mut open {
+        assert_eq!(client.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status, 200);
+    }
+    let paused = |listener: &str| {
+        let label = format!("listener=\"{listener}\"");
+        proxy.metric("weir_accept_pauses_total", &[&label])
+    };
+    let mut waiting = [web, other].map(Client::connect);
+    for client in &mut waiting {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    eventually("both pause", || {
+        (paused("web") > 0.5 && paused("other") > 0.5).then_some(())
+    });
+    let log = proxy.program_log();
+    assert!(log.contains("as many connections as there may be"), "{log}");
+    assert_eq!(open[0].ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status, 200);
+    assert_eq!(backend.requests(), 4, "the others are not served yet");
+    drop(open);
+    for client in &mut waiting {
+        assert_eq!(client.receive(false).unwrap().status, 200);
+    }
+    proxy.stop();
+}
+
 /// Clients that send everything before they read still get the answer, not a reset.
 #[test]
 fn a_refused_upload_can_read_why() {

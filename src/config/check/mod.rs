@@ -118,7 +118,9 @@ fn single_objects(parts: &[Part], report: &mut Report) {
     for part in parts {
         let root = At::root(part);
         if let Some(overload) = &part.document.overload {
-            at_least_one(root.key("overload"), "requests", overload.requests, report);
+            let at = || root.key("overload");
+            at_least_one(at(), "connections", overload.connections, report);
+            at_least_one(at(), "requests", overload.requests, report);
         }
         if let Some(log) = part
             .document

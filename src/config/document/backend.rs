@@ -30,7 +30,10 @@ pub struct Backend {
     /// watched. Write it elsewhere and rename it, or swap a link to its folder.
     #[serde(default)]
     pub endpoints_file: Option<PathBuf>,
-    /// The HTTP version spoken to the endpoints.
+    /// The HTTP version spoken to the endpoints. A connection of HTTP/2 whose endpoint sends far more frames of
+    /// a kind than an honest one would (a second: 100 PING, 50 SETTINGS, 100 RST_STREAM, 500 WINDOW_UPDATE, 100
+    /// empty DATA; 8 CONTINUATION for a head) is closed, and counted by kind in
+    /// `weir_upstream_http2_limit_exceeded_total`.
     #[serde(default)]
     pub protocol: BackendProtocol,
     /// TLS to the endpoints. Absent: none.

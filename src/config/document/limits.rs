@@ -105,6 +105,10 @@ pub enum RateLimitFields {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Overload {
+    /// Connections open at all listeners together. More wait in the kernel's queue until one has gone, as
+    /// with `limits.connections` of a listener. Absent: no bound.
+    #[schemars(range(min = 1))]
+    pub connections: Option<u32>,
     /// Requests in flight at all listeners together. More get 503 at once, before a rule is looked for.
     /// The admin listener is not among them. Absent: no bound.
     #[schemars(range(min = 1))]

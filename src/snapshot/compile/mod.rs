@@ -232,6 +232,7 @@ impl Compiler<'_> {
                     address,
                     options: serve_options(first),
                     max_connections: first.limits.connections,
+                    max_in_all: self.most_connections(document),
                     proxy_protocol: self.proxy_protocol(first),
                     tells_destination,
                     metrics,
@@ -385,6 +386,11 @@ impl Compiler<'_> {
             same.in_flight.as_ref()
         });
         Some(Bound::new(limit, same))
+    }
+
+    fn most_connections(&self, document: &written::Document) -> u32 {
+        let overload = document.overload.as_ref();
+        overload.and_then(|it| it.connections).unwrap_or(u32::MAX)
     }
 
     fn overload(&self, document: &written::Document) -> Option<Bound> {
