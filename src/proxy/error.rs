@@ -64,6 +64,10 @@ pub(crate) enum ProxyError {
     Overloaded,
     #[error("the process has its limit of requests")]
     ProcessFull,
+    #[error(
+        "the attempt failed, and the backend has had as many repetitions as its budget has room for"
+    )]
+    RetryBudget,
     #[error("the rule or its route has its limit of requests in flight")]
     RuleFull { status: StatusCode },
     #[error("too many requests; there is room again in {} s", seconds(*.wait))]
@@ -149,6 +153,8 @@ impl ProxyError {
             Self::Overloaded | Self::ProcessFull => {
                 (StatusCode::SERVICE_UNAVAILABLE, Reason::Overloaded)
             }
+            // GEP-3388.
+            Self::RetryBudget => (StatusCode::SERVICE_UNAVAILABLE, Reason::RetryBudget),
             Self::RuleFull { status } => (*status, Reason::ConcurrencyLimited),
             Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, Reason::RateLimited),
             Self::Fault { status, .. } => (*status, Reason::FaultAbort),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::RETRY_AFTER;
-use http::{HeaderValue, request};
+use http::{HeaderName, HeaderValue, request};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use rand::RngExt;
@@ -66,6 +66,9 @@ pub(crate) struct Call<'a> {
 
 /// Longest wait that an endpoint may ask for (`retry-after`); longer, and its answer is passed on.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// Tells endpoints which attempt of a request this is, from the second one on.
+const X_WEIR_ATTEMPT: HeaderName = HeaderName::from_static("x-weir-attempt");
 
 /// How much of an answer that is not passed on is read, and for how long.
 const DISCARDED: (usize, Duration) = (64 * 1024, Duration::from_secs(1));
@@ -163,6 +166,8 @@ impl<'a> Call<'a> {
         let mut arm = first;
         let mut tried = Tried::default();
         let mut again = 0;
+        let of_rule = self.rule.retry.as_ref();
+        let of_rule = of_rule.is_some_and(|of_rule| std::ptr::eq(of_rule, retry));
         if let Some(budget) = budget {
             budget.deposit();
         }
@@ -205,6 +210,13 @@ impl<'a> Call<'a> {
                     metrics.retry_refused(refusal);
                 }
                 settle(first, arm, false);
+                // What a shield cannot repeat stays what it was; it is charged to the candidate.
+                if of_rule && matches!(refusal, RetryRefusal::Budget) {
+                    if let Ok(served) = result {
+                        discard(served.answered);
+                    }
+                    return Err(ProxyError::RetryBudget);
+                }
                 return result;
             }
             if let Some(metrics) = metrics {
@@ -312,6 +324,11 @@ impl<'a> Call<'a> {
         }
         if let Some(protocol) = upgrade {
             upgrade::ask(&mut parts.headers, protocol);
+        }
+        if outcome.attempts > 0 {
+            let number = HeaderValue::from(outcome.attempts + 1);
+            let inserted = parts.headers.try_insert(X_WEIR_ATTEMPT, number);
+            inserted.map_err(|_| ProxyError::Fields)?;
         }
         let until = self.deadlines.attempt();
         if let (true, Some(whole)) = (outcome.is_grpc, until.whole) {

@@ -54,6 +54,7 @@ reasons! {
     LimitExceeded "limit_exceeded" "connection_limit_reached" "The backend has its limit of connections or requests."
     RateLimited "rate_limited" "http_request_denied" "The client, or all together, have made as many requests as the rule or route lets through."
     ConcurrencyLimited "concurrency_limited" "connection_limit_reached" "The rule or route has its limit of requests in flight."
+    RetryBudget "retry_budget" "destination_unavailable" "The attempt failed, and would have been repeated, had the backend not had as many repetitions as its budget has room for."
     BadRequest "bad_request" "http_request_error" "The request is not valid, or two parsers could read it differently."
     TooLarge "too_large" "http_request_error" "Head, target or body of the request is over its limit."
     BodyTimeout "body_timeout" "http_request_error" "The client sent its body too slowly."

@@ -277,12 +277,52 @@ fn a_storm_stays_within_the_budget() {
         .collect();
     let saved = answers.iter().filter(|answer| answer.who() == "v0").count();
     assert_eq!(saved, 20);
+    // What would have been repeated (GEP-3388).
+    let over: Vec<_> = answers.iter().filter(|it| it.status == 503).collect();
+    assert_eq!(over.len(), 80);
+    for answer in over {
+        assert!(
+            answer
+                .header("proxy-status")
+                .unwrap()
+                .contains("retry_budget")
+        );
+        assert_eq!(answer.header("retry-after"), Some("1"));
+    }
     count(refused(&proxy, "budget"), 80.0);
     // A reload that leaves the budget as it is does not fill it up.
     let text = std::fs::read_to_string(proxy.file()).unwrap();
     proxy.write_config(&text.replace("backoff: 1s", "backoff: 2s"));
     proxy.wait_generation(2);
-    assert_eq!(get(proxy.addr("web"), "a", "/", &[]).status, 500);
+    assert_eq!(get(proxy.addr("web"), "a", "/", &[]).status, 503);
+    let errors = proxy.metric("weir_errors_total", &["reason=\"retry_budget\""]);
+    count(errors, 81.0);
+    proxy.stop();
+}
+
+/// Endpoints can tell a repetition from a request; clients cannot make one up.
+#[test]
+fn endpoints_are_told_which_attempt_it_is() {
+    let count = AtomicU64::new(0);
+    let backend = scripted(move |seen, stream| {
+        let status = if count.fetch_add(1, Ordering::SeqCst) % 3 == 2 {
+            200
+        } else {
+            503
+        };
+        answer(status, "", seen, stream)
+    });
+    let proxy = start(
+        "retry: { attempts: 2, codes: [503], backoff: 1ms }",
+        backend.address,
+    );
+    let response = get(proxy.addr("web"), "a", "/", &[("x-weir-attempt", "9")]);
+    assert_eq!(response.seen("x-weir-attempt").as_deref(), Some("3"));
+    proxy.stop();
+    let once = echo("v1");
+    let proxy = Proxy::start(&crate::support::proxy::all_to(once.address));
+    let response = get(proxy.addr("web"), "a", "/", &[("x-weir-attempt", "9")]);
+    assert_eq!(response.seen("x-weir-attempt"), None);
     proxy.stop();
 }
 

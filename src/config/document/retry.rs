@@ -10,6 +10,7 @@ use crate::config::values::{ByteSize, Duration, Name, StatusCode};
 /// When and how often a request is sent again. A connection that cannot be made, breaks, or does not
 /// answer in time is always a reason (Gateway API, GEP-1731); `codes` and `grpcCodes` add answers.
 /// What may have been processed is sent again only if its method is idempotent (RFC 9110, 9.2.2).
+/// From the second attempt on, endpoints are told its number by `x-weir-attempt`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Retry {
@@ -48,8 +49,8 @@ impl Default for Retry {
     }
 }
 
-/// How many repetitions a backend gets, over all workers and ten seconds. Beyond it, the failure is
-/// the answer.
+/// How many repetitions a backend gets, over all workers and ten seconds. Beyond it, what would have been
+/// repeated gets 503 (Gateway API, GEP-3388).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RetryBudget {
