@@ -211,13 +211,8 @@ impl<'a> Call<'a> {
                 }
                 settle(first, arm, false);
                 // What a shield cannot repeat stays what it was; it is charged to the candidate.
-                if of_rule && matches!(refusal, RetryRefusal::Budget) {
-                    if let Ok(served) = result {
-                        discard(served.answered);
-                    }
-                    return Err(ProxyError::RetryBudget);
-                }
-                return result;
+                let is_over = of_rule && matches!(refusal, RetryRefusal::Budget);
+                return if is_over { over_budget(result) } else { result };
             }
             if let Some(metrics) = metrics {
                 metrics.retried(failure.reason);
@@ -547,6 +542,14 @@ pub(super) fn discard(answered: Answered) {
             lease.release(Instant::now());
         }
     }));
+}
+
+/// What the client gets instead of an attempt for whose repetition there is no room.
+fn over_budget(result: Result<Served<'_>, ProxyError>) -> Result<Served<'_>, ProxyError> {
+    if let Ok(served) = result {
+        discard(served.answered);
+    }
+    Err(ProxyError::RetryBudget)
 }
 
 /// Counts what became of a request for which another backend was asked.
