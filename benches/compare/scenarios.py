@@ -20,6 +20,7 @@ class Bench:
         self.proxies, self.load, self.raw = proxies, load, raw
         self.rounds, self.seconds = rounds, seconds
         self.folder = Path(tempfile.mkdtemp(prefix="weir-compare-"))
+        self.folder.chmod(0o755)  # an origin that root has started reads as somebody else
         self.certificates = self.folder / "certs"
         run(proxies[0].binary, "cert", "dev", self.certificates)
         self.half_of_nginx = None

@@ -35,6 +35,8 @@ pub(crate) enum Verb {
     Quick(QuickOptions),
     /// Show a rollout, or a split, at work with built-in backends and traffic; needs nothing else
     Demo(DemoOptions),
+    /// Measure what the proxy adds on this machine: built-in backends, asked directly and through it
+    Bench(BenchOptions),
     /// Check a configuration and print every problem
     Check(CheckOptions),
     /// Say which rule and backend a request would get, and why
@@ -146,6 +148,26 @@ pub(crate) struct DemoOptions {
     /// Threads of the data path
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) workers: Option<u16>,
+}
+
+/// `weir bench`
+#[derive(Debug, Args)]
+pub(crate) struct BenchOptions {
+    /// How long it takes, beside a warm-up of half as long
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    pub(crate) duration: Duration,
+    /// Connections of the load
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) connections: u16,
+    /// Requests a second for the latencies [default: half of what the proxy has managed]
+    #[arg(long, value_name = "N", value_parser = |text: &str| at_least(1.0, text))]
+    pub(crate) rate: Option<f64>,
+    /// Threads of the data path
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) workers: u16,
+    /// How the answer is printed
+    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
 }
 
 /// Who breaks in the demo.

@@ -4,6 +4,7 @@
 //! Must not know how anything is done.
 
 mod arguments;
+mod bench;
 mod cert;
 mod check;
 mod client;
@@ -76,6 +77,7 @@ fn dispatch(verb: Verb) -> Result<ExitCode, Failure> {
         Verb::Run(options) => run::run(&options),
         Verb::Quick(options) => quick::run(&options),
         Verb::Demo(options) => demo::run(&options),
+        Verb::Bench(options) => bench::run(&options),
         Verb::Check(options) => check::run(&options),
         Verb::Explain(options) => explain::run(&options),
         Verb::Simulate(options) => simulate::run(&options),

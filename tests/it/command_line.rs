@@ -49,6 +49,53 @@ fn the_demo_keeps_its_promise() {
 }
 
 #[test]
+fn the_bench_measures_both_ways() {
+    let asked = [
+        "bench",
+        "--duration",
+        "1s",
+        "--connections",
+        "4",
+        "--workers",
+        "1",
+    ];
+    let output = weir(&[&asked[..], &["-o", "json"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    for load in ["saturated", "openLoop"] {
+        for way in ["direct", "proxied"] {
+            let figures = &found[load][way];
+            assert!(
+                figures["requestsPerSecond"].as_f64().unwrap() > 0.0,
+                "{found}"
+            );
+            let at = |name: &str| figures["microseconds"][name].as_f64().unwrap();
+            assert!(at("p50") > 0.0 && at("p50") <= at("p99") && at("p99") <= at("p999"));
+        }
+    }
+    assert!(found["cpuMicroseconds"].as_f64().unwrap() > 0.0, "{found}");
+    assert_eq!(found["failed"], 0);
+
+    let said = text(&weir(&[&asked[..], &["--rate", "200"]].concat()));
+    for part in [
+        "REQUESTS/S",
+        "added at 200 requests/s over 4 connections",
+        "CPU of the proxy",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    for (wrong, why) in [
+        ("--duration=1ms", "from 200ms"),
+        ("--rate=0", "--rate"),
+        ("--workers=0", "1..=1024"),
+    ] {
+        let refused = weir(&["bench", wrong]);
+        assert_eq!(refused.status.code(), Some(2), "{wrong}");
+        assert!(text(&refused).contains(why), "{}", text(&refused));
+    }
+}
+
+#[test]
 fn the_demo_shows_a_rollback() {
     let output = weir(&["demo", "--fail", "candidate", "--workers", "2"]);
     let said = text(&output);
