@@ -4,7 +4,7 @@
 //! is made ([`super::attempt`]) nor what the client gets when all have failed.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::header::RETRY_AFTER;
 use http::{HeaderName, HeaderValue, request};
@@ -481,11 +481,10 @@ impl Failure {
                     return None;
                 };
                 let wait = response.headers().get(RETRY_AFTER);
-                let wait = wait.and_then(|value| value.to_str().ok()?.trim().parse().ok());
                 Some(Self {
                     reason,
                     processed: true,
-                    wait: wait.map(Duration::from_secs),
+                    wait: wait.and_then(|value| wait_of(value, SystemTime::now())),
                 })
             }
             Err(ProxyError::Connect(ConnectError::Limit { .. } | ConnectError::Waited { .. })) => {
@@ -514,6 +513,16 @@ impl Failure {
         let own = least.saturating_add(least.mul_f64(chance));
         own.max(self.wait.unwrap_or_default())
     }
+}
+
+/// How long `retry-after` says to wait: in seconds, or until a date (RFC 9110, 10.2.3).
+fn wait_of(value: &HeaderValue, now: SystemTime) -> Option<Duration> {
+    let text = value.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = httpdate::parse_http_date(text).ok()?;
+    Some(until.duration_since(now).unwrap_or_default())
 }
 
 /// Takes the rest of an answer that nobody gets, so that its connection can be used again. A long one
@@ -558,5 +567,28 @@ fn settle(first: &Arm, last: &Arm, answered: bool) {
         && let Some(backend) = &first.backend
     {
         backend.metrics().shielded(answered);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_ask_to_wait_in_seconds_or_until_a_date() {
+        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        for (value, expected) in [
+            ("3", Some(3)),
+            (" 0 ", Some(0)),
+            ("Sun, 06 Nov 1994 08:49:40 GMT", Some(3)),
+            ("Sunday, 06-Nov-94 08:49:40 GMT", Some(3)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
+            ("-1", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            let wait = wait_of(&HeaderValue::from_static(value), now);
+            assert_eq!(wait, expected.map(Duration::from_secs), "{value:?}");
+        }
     }
 }

@@ -265,14 +265,14 @@ fn a_body_reaches_both_attempts() {
 fn a_long_body_is_sent_once() {
     let late = || {
         scripted(|seen, stream| {
-            std::thread::park_timeout(Duration::from_millis(200));
+            std::thread::park_timeout(Duration::from_millis(500));
             let (head, body) = ("HTTP/1.1 200 OK\r\ncontent-length: ", &seen.body);
             let head = format!("{head}{}\r\n\r\n", body.len());
             stream.write_all(&[head.as_bytes(), body].concat()).is_ok()
         })
     };
     let (one, two) = (late(), late());
-    let fields = "hedge: { after: 20ms }, retry: { bodyBytes: 8 }";
+    let fields = "hedge: { after: 150ms }, retry: { bodyBytes: 8 }";
     let proxy = start(fields, &[one.address, two.address]);
     let mut client = Client::connect(proxy.addr("web"));
     let (mut hedged, mut refused) = (0.0, 0.0);
