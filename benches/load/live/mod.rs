@@ -145,7 +145,8 @@ async fn once(
         let until = at + 0.001;
         run.reaction = candidate.last_failure(until).map(|(came, answered)| {
             let older = stable.last_answer(came, until).unwrap_or(answered);
-            (last - answered.max(older)) * 1e3
+            // Often none comes after it.
+            ((last - answered.max(older)) * 1e3).max(0.0)
         });
     }
     if run.ended == "aborted" {
@@ -187,6 +188,8 @@ fn tell(runs: &[Run]) {
     let failed = of(&|run| Some(run.failed as f64));
     let bad = of(&|run| Some(run.answered_badly as f64));
     let reaction = of(&|run| run.reaction);
+    let all: Vec<String> = reaction.iter().map(|it| format!("{it:.1}")).collect();
+    println!("reactions={}", all.join(" "));
     println!(
         "runs={} rolled_back={rolled} promoted={promoted} seconds={:.3} seconds_most={:.3} users={:.0} users_most={:.0} failed={:.0} answered_badly={:.0} answered_badly_most={:.0} reaction_ms={:.1} reaction_ms_ninth={:.1} reaction_ms_most={:.1} effect_ms_most={:.1}",
         runs.len(),
