@@ -524,4 +524,39 @@ proptest! {
         }
         prop_assert_eq!(merged.log_promotion, all.log_promotion);
     }
+
+    /// Whatever ends first: what is judged never exceeds what the order of assignment once comes to.
+    #[test]
+    fn waiting_is_never_ahead_of_the_order_of_assignment(
+        mut requests in prop::collection::vec(
+            (0..100_000_u64, 0..30_000_u64, 0..8_u8, any::<bool>()), 0..60,
+        ),
+    ) {
+        requests.sort_unstable();
+        let parameters = Parameters { hold: Duration::from_secs(60), ..Parameters::default() };
+        let (mut whole, mut seen) = (begun(parameters.clone()), begun(parameters));
+        let epoch = now_epoch(&whole);
+        let event = |is_ours: bool| flush(epoch, Sli::Errors, u64::from(!is_ours), u64::from(is_ours));
+        let mut most = 0.0_f64;
+        for (assigned, _, which, fails) in &requests {
+            if *fails {
+                absorb(&mut whole, *assigned, &event(*which == 7));
+                let judgement = whole.judge(at(*assigned), &Conditions::default());
+                most = most.max(judgement.indicators.errors.log_evidence);
+            }
+        }
+        let mut by_end = requests.clone();
+        by_end.sort_unstable_by_key(|(assigned, took, ..)| assigned + took);
+        for (assigned, took, which, fails) in by_end {
+            let now = assigned + took;
+            if fails {
+                let flush = Flush { assigned: at(assigned), ..event(which == 7) };
+                seen.absorb(at(now), &flush);
+            }
+            let is_open = |it: &&(u64, u64, u8, bool)| it.2 != 7 && it.0 <= now && it.0 + it.1 >= now;
+            let under_way: Vec<_> = requests.iter().filter(is_open).map(|it| (it.0, 1)).collect();
+            let found = seen.judge(at(now), &open(&under_way)).indicators.errors.log_evidence;
+            prop_assert!(found <= most + 1e-9, "{found} {most}");
+        }
+    }
 }
