@@ -28,6 +28,7 @@ class Job:
     log: Path = None
     routes: int = 10
     rollout: bool = False
+    websocket: bool = False
 
 
 def routed(job):
@@ -144,10 +145,8 @@ class Nginx:
             "\"path\":\"$uri\",\"status\":$status,\"bytes\":$body_bytes_sent,\"duration\":$request_time,"
             "\"upstream\":\"$upstream_addr\",\"agent\":\"$http_user_agent\"}';"
         )
-        tunnel = (
-            "location = /websocket { proxy_pass http://origins; proxy_http_version 1.1;"
-            " proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; }"
-        )
+        if job.websocket:
+            passed = passed.replace('Connection ""', 'Connection upgrade; proxy_set_header Upgrade $http_upgrade')
         locations = "".join(f"location {prefix} {{ {passed} }}\n" for prefix in routed(job))
         temporary = "".join(f"{kind}_temp_path {job.folder}/{kind}; " for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"])
         file = job.folder / "nginx.conf"
@@ -158,7 +157,7 @@ class Nginx:
             "ssl_protocols TLSv1.3; ssl_session_cache off; ssl_session_tickets off;\n"
             f"upstream origins {{ server 127.0.0.1:{job.origins[0]} weight=90; server 127.0.0.1:{job.origins[1]} weight=10;"
             " keepalive 1024; keepalive_requests 1000000000; }\n"
-            f"server {{ {listen}; {tls}\n{locations}{tunnel if not job.origin_http2 else ''}\n}} }}\n"
+            f"server {{ {listen}; {tls}\n{locations}\n}} }}\n"
         )
         return [self.binary, "-c", file]
 

@@ -238,7 +238,7 @@ def websocket(bench):
         for round_ in range(bench.rounds):
             for proxy in bench.proxies:
                 folder = Path(tempfile.mkdtemp(dir=bench.folder))
-                job = Job(port=free_port(), admin=free_port(), origins=(port, port), folder=folder)
+                job = Job(port=free_port(), admin=free_port(), origins=(port, port), folder=folder, websocket=True)
                 with Processes() as mine:
                     pid = mine.start(proxy.write(job), PROXY_CORES[1], folder / "out.txt").pid
                     connects(job.port)
@@ -292,13 +292,15 @@ def memory(bench):
 def startup(bench):
     """From the start of the process to its first answer, and the size of its program."""
     with bench.origins() as origins:
-        found = {proxy.name: [] for proxy in bench.proxies}
+        found, binary = {proxy.name: [] for proxy in bench.proxies}, {}
         for _ in range(bench.rounds):
             for proxy in bench.proxies:
                 began = time.monotonic()
-                with bench.running(proxy, origins):
+                with bench.running(proxy, origins) as (pid, _):
                     found[proxy.name].append((time.monotonic() - began) * 1000)
-    binary = {proxy.name: Path(proxy.binary).resolve().stat().st_size / 2**20 for proxy in bench.proxies}
+                    # Some packages have a script in front of the program.
+                    programs = [Path(f"/proc/{one}/exe").resolve() for one in machine.tree(pid)]
+                    binary[proxy.name] = max(program.stat().st_size for program in programs) / 2**20
     yield "startup", {name: {"ms": statistics.median(times), "binary_MiB": binary[name]} for name, times in found.items()}
 
 

@@ -2,15 +2,15 @@
 //!
 //! Owns which series a finished request touches. Must not know how a request is processed.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use metrics::{Counter, Gauge};
 
 use super::histogram::Histogram;
-use super::names;
+use super::names::{self, Metric};
 use super::reason::Reason;
 use super::recorder::{Registry, Series};
 
@@ -44,9 +44,9 @@ pub(crate) struct RouteMetrics {
     rule: Box<str>,
     backend: Box<str>,
     duration: Arc<Histogram>,
-    request_bytes: Counter,
-    response_bytes: Counter,
-    shifted: Counter,
+    request_bytes: OnceLock<Counter>,
+    response_bytes: OnceLock<Counter>,
+    shifted: OnceLock<Counter>,
     weight: Option<Gauge>,
     /// Bits of the weight that holds; a rollout changes it.
     weight_value: AtomicU64,
@@ -67,9 +67,9 @@ impl RouteMetrics {
         let labels = [("route", route), ("rule", rule), ("backend", backend)];
         let metrics = Arc::new(Self {
             duration: registry.histogram(names::REQUEST_DURATION, &labels),
-            request_bytes: registry.counter(names::REQUEST_BYTES, &labels),
-            response_bytes: registry.counter(names::RESPONSE_BYTES, &labels),
-            shifted: registry.counter(names::SHIFTED, &labels),
+            request_bytes: OnceLock::new(),
+            response_bytes: OnceLock::new(),
+            shifted: OnceLock::new(),
             weight: weight.map(|_| registry.gauge(names::SPLIT_WEIGHT, &labels)),
             weight_value: AtomicU64::new(f64::from(weight.unwrap_or(0)).to_bits()),
             requests: ArcSwap::default(),
@@ -100,17 +100,33 @@ impl RouteMetrics {
 
     /// Counts a request that another backend served in place of this one.
     pub(crate) fn shifted(&self) {
-        self.shifted.increment(1);
+        self.count(&self.shifted, names::SHIFTED, 1);
+    }
+
+    /// A series costs a kilobyte, and most of many routes see no traffic: it is made when it is first needed.
+    fn count(&self, series: &OnceLock<Counter>, metric: Metric, by: u64) {
+        let make = || self.registry.counter(metric, &self.key());
+        series.get_or_init(make).increment(by);
+    }
+
+    fn key(&self) -> [(&'static str, &str); 3] {
+        [
+            ("route", &*self.route),
+            ("rule", &*self.rule),
+            ("backend", &*self.backend),
+        ]
     }
 
     /// Counts a request, once, at its very end.
     pub(crate) fn record(&self, finished: &Finished<'_>) {
         self.duration.record(finished.duration);
         if finished.request_bytes > 0 {
-            self.request_bytes.increment(finished.request_bytes);
+            let bytes = finished.request_bytes;
+            self.count(&self.request_bytes, names::REQUEST_BYTES, bytes);
         }
         if finished.response_bytes > 0 {
-            self.response_bytes.increment(finished.response_bytes);
+            let bytes = finished.response_bytes;
+            self.count(&self.response_bytes, names::RESPONSE_BYTES, bytes);
         }
         self.count_status(finished);
         if let Some(reason) = finished.reason {
@@ -177,9 +193,10 @@ impl RouteMetrics {
 
 impl Series for RouteMetrics {
     fn refresh(&self) {
-        self.request_bytes.increment(0);
-        self.response_bytes.increment(0);
-        self.shifted.increment(0);
+        let made = [&self.request_bytes, &self.response_bytes, &self.shifted];
+        for counter in made.into_iter().filter_map(OnceLock::get) {
+            counter.increment(0);
+        }
         if let Some(weight) = &self.weight {
             weight.set(f64::from_bits(self.weight_value.load(Ordering::Relaxed)));
         }
