@@ -44,7 +44,7 @@ pub(super) fn check(parts: &[Part]) -> Vec<Problem> {
     listeners::check(parts, &mut report);
     authorization::check(parts, &names, &mut report);
     rules::check(parts, &names, &mut report);
-    rollouts::check(parts, &names, &mut report);
+    rollouts::check(parts, &mut report);
     for part in parts {
         let root = At::root(part);
         let list = root.key("backends");

@@ -3,20 +3,20 @@
 use std::collections::{HashMap, HashSet};
 
 use super::place::{At, Report};
-use super::{Names, Part, with_nearest};
+use super::{Part, with_nearest};
 use crate::config::document::{Rollout, RolloutAnalysis, RolloutStrategy, Rule};
 use crate::config::problem::Code;
 use crate::config::values::Percent;
 
-pub(super) fn check(parts: &[Part], names: &Names<'_>, report: &mut Report) {
-    let rules = rules(parts);
+pub(super) fn check(parts: &[Part], report: &mut Report) {
+    let written = Written::collect(parts);
     let mut moved: HashMap<&str, &str> = HashMap::new();
     for part in parts {
         let root = At::root(part);
         let list = root.key("rollouts");
         for (index, rollout) in part.document.rollouts.iter().enumerate() {
             let at = list.item(index);
-            references(rollout, at, &rules, names, report);
+            references(rollout, at, &written, report);
             steps(rollout, at, report);
             analysis(&rollout.analysis, at.key("analysis"), report);
             budget(rollout, at, report);
@@ -30,38 +30,63 @@ pub(super) fn check(parts: &[Part], names: &Names<'_>, report: &mut Report) {
     }
 }
 
-/// Rules by `route/rule`.
-fn rules(parts: &[Part]) -> HashMap<String, &Rule> {
-    let routes = parts.iter().flat_map(|part| &part.document.routes);
-    routes
-        .flat_map(|route| {
-            route.rules.iter().enumerate().map(|(index, rule)| {
-                let name = match &rule.name {
-                    Some(name) => name.to_string(),
-                    None => index.to_string(),
-                };
-                (format!("{}/{name}", route.name), rule)
-            })
-        })
-        .collect()
+/// The rules that a rollout may move, and where some were left out, so that a missing name says nothing.
+struct Written<'a> {
+    /// By `route/rule`, and whether one of its backendRefs was left out.
+    rules: HashMap<String, (&'a Rule, bool)>,
+    /// By name, and whether one of its rules, or the name of one, was left out.
+    routes: HashMap<&'a str, bool>,
+    lost: bool,
 }
 
-fn references(
-    rollout: &Rollout,
-    at: At<'_>,
-    rules: &HashMap<String, &Rule>,
-    names: &Names<'_>,
-    report: &mut Report,
-) {
+impl<'a> Written<'a> {
+    fn collect(parts: &'a [Part]) -> Self {
+        let mut written = Self {
+            rules: HashMap::new(),
+            routes: HashMap::new(),
+            lost: false,
+        };
+        for part in parts {
+            let root = At::root(part);
+            written.lost |= root.lost_key("routes");
+            let routes = root.key("routes");
+            for (index, route) in part.document.routes.iter().enumerate() {
+                let at = routes.item(index);
+                let rules = at.key("rules");
+                let mut lost = at.lost_key("rules");
+                for (index, rule) in route.rules.iter().enumerate() {
+                    let at = rules.item(index);
+                    let name = match &rule.name {
+                        Some(name) => name.to_string(),
+                        None => index.to_string(),
+                    };
+                    lost |= rule.name.is_none() && at.lost_key("name");
+                    let refs = (rule, at.lost_key("backendRefs"));
+                    written.rules.insert(format!("{}/{name}", route.name), refs);
+                }
+                written.routes.insert(route.name.as_str(), lost);
+            }
+        }
+        written
+    }
+
+    /// Whether a rule that is not there may be one that was left out.
+    fn may_have_lost(&self, rule: &str) -> bool {
+        let route = rule.split('/').next().unwrap_or(rule);
+        self.routes.get(route).copied().unwrap_or(self.lost)
+    }
+}
+
+fn references(rollout: &Rollout, at: At<'_>, written: &Written<'_>, report: &mut Report) {
     if rollout.stable == rollout.candidate {
         let message = "the candidate is the same backend as stable; there is nothing to compare";
         report.add(at.key("candidate").problem(Code::RolloutReference, message));
     }
-    let Some(rule) = rules.get(&rollout.rule) else {
-        if !names.lost_routes {
+    let Some((rule, lost)) = written.rules.get(&rollout.rule) else {
+        if !written.may_have_lost(&rollout.rule) {
             let message = format!("there is no rule `{}`", rollout.rule);
             let problem = at.key("rule").problem(Code::RolloutReference, message);
-            let known: HashSet<&str> = rules.keys().map(String::as_str).collect();
+            let known: HashSet<&str> = written.rules.keys().map(String::as_str).collect();
             report.add(with_nearest(problem, &rollout.rule, &known, report));
         }
         return;
@@ -75,7 +100,7 @@ fn references(
         ("stable", &rollout.stable),
         ("candidate", &rollout.candidate),
     ] {
-        if !refs.contains(name.as_str()) && !names.lost_routes {
+        if !refs.contains(name.as_str()) && !lost {
             let message = format!(
                 "`{name}` is none of the backendRefs of the rule `{}`",
                 rollout.rule
