@@ -20,7 +20,7 @@ pub enum Strategy {
     Canary,
     /// All at once, with a part held back as a control.
     BlueGreen,
-    /// In even steps, and never beyond the candidate's part of the endpoints that are ready.
+    /// By its part of the endpoints that are ready, and never beyond the step.
     Rolling,
     /// Not at all: a fixed split with evidence.
     Ab,
@@ -313,15 +313,10 @@ impl Plan {
         let draft = &self.0;
         let mut steps = draft.steps.clone();
         if steps.is_empty() {
-            let even = |part: u32| Share::from_millionths(200_000 * part);
-            let of = |share| Step {
-                share,
+            steps.push(Step {
+                share: Share::ALL,
                 ..draft.usual
-            };
-            match draft.strategy {
-                Strategy::Rolling => steps.extend((1..=5).map(|part| of(even(part)))),
-                Strategy::BlueGreen | Strategy::Ab | Strategy::Canary => steps.push(of(Share::ALL)),
-            }
+            });
         }
         let first = steps.first().map_or(Share::ALL, |step| step.share);
         let allowed = self.first_share(rps).unwrap_or(match draft.strategy {
@@ -460,10 +455,7 @@ mod tests {
             of(Strategy::Canary),
             ["1 %", "3 %", "9 %", "27 %", "81 %", "100 %"]
         );
-        assert_eq!(
-            of(Strategy::Rolling),
-            ["20 %", "40 %", "60 %", "80 %", "100 %"]
-        );
+        assert_eq!(of(Strategy::Rolling), ["100 %"]);
         assert_eq!(of(Strategy::BlueGreen), ["100 %"]);
     }
 

@@ -70,6 +70,8 @@ pub(crate) struct OnTrial {
     /// Answers that are bad although they are no server errors.
     pub(crate) bad_codes: Box<[u16]>,
     pub(crate) bad_grpc_codes: Box<[u8]>,
+    /// The candidate's endpoints take the place of stable's; where none of those is left it serves at once.
+    pub(crate) rolls: bool,
     /// How long the candidate's streams may go on when it has lost its traffic; `None`: as long as they like.
     pub(crate) recall: Option<Duration>,
 }
@@ -340,11 +342,14 @@ impl Rule {
         if is_judged {
             trial.exclude(&division, Excluded::NotEligible, worker);
         }
-        let has_stable = division.terms.share < Share::ALL;
+        let (share, shifts) = (division.terms.share, self.shifts());
         let serving = match side {
             Side::Stable if stable => chosen,
             Side::Candidate if candidate => chosen,
-            Side::Candidate if stable && has_stable && self.shifts() => pair.stable,
+            Side::Candidate if stable && share < Share::ALL && shifts => pair.stable,
+            Side::Stable if candidate && pair.rolls && share > Share::ZERO && shifts => {
+                pair.candidate
+            }
             Side::Candidate | Side::Stable => self.available(chosen, key, rng)?,
         };
         Ok((chosen, serving, None))

@@ -18,7 +18,8 @@ use super::view::{self, RolloutView};
 use crate::rollout::evidence::{Conditions, EpochId, Flush, Judgement, Reason, SeenKeys, Unit};
 use crate::rollout::latency::{Running, Thresholds};
 use crate::rollout::machine::{
-    Action, Command, Decision, Input, Layer, Output, Phase, Record, Refusal, State, Stay, tick,
+    Action, Command, Decision, Input, Layer, Output, Phase, Ready, Record, Refusal, State, Stay,
+    tick,
 };
 use crate::rollout::{Excluded, Moment, PerArm, Share, Sli};
 use crate::snapshot::rollout::Rollout;
@@ -300,6 +301,10 @@ impl Course {
             candidate: usable(candidate.as_deref()),
         };
         let endpoint_added = self.is_running() && self.note_endpoints(candidate.as_deref());
+        // What nobody knows anything of yet may be used, but is no standby.
+        let is_ready = candidate
+            .as_ref()
+            .is_some_and(|it| it.endpoints().count(Readiness::Ready) > 0);
         let phase = self.state.phase();
         let has_warmed = matches!(phase, Phase::Warming { since } if now.since(since) >= WARM_UP);
         let has_gate = self.rollout.hooks.iter().any(|hook| hook.told_of.is_none());
@@ -314,10 +319,9 @@ impl Course {
             conditions: &conditions,
             command,
             rps: self.pace.rps(),
-            is_warm: has_warmed && candidate.as_deref().is_some_and(Backend::is_warm),
-            ready: Share::from_fraction(
-                endpoints.candidate as f64 / endpoints.total().max(1) as f64,
-            ),
+            is_ready,
+            is_warm: has_warmed && is_ready && candidate.as_deref().is_some_and(Backend::is_warm),
+            ready: ready(stable.as_deref(), candidate.as_deref()),
             confirmed: !has_gate || self.place().is_some_and(|it| self.gate.agreed == Some(it)),
             endpoint_added,
             file: self.rollout.file,
@@ -474,6 +478,22 @@ pub(super) fn look(rollout: &Rollout, saved: Option<&Value>, now: Moment) -> Str
 
 fn usable(backend: Option<&Backend>) -> u64 {
     backend.map_or(0, |backend| backend.endpoints().usable().len() as u64)
+}
+
+/// How far the candidate's endpoints have taken the place of stable's.
+fn ready(stable: Option<&Backend>, candidate: Option<&Backend>) -> Ready {
+    let capacity = |backend: Option<&Backend>| backend.map_or((0.0, false), Backend::capacity);
+    let ((of_stable, early), (of_candidate, late)) = (capacity(stable), capacity(candidate));
+    let has_none = |backend: &Backend| backend.endpoints().all().is_empty();
+    Ready {
+        share: if of_candidate > 0.0 {
+            Share::from_fraction(of_candidate / (of_stable + of_candidate))
+        } else {
+            Share::ZERO
+        },
+        grows: early || late,
+        replaced: of_candidate > 0.0 && stable.is_none_or(has_none),
+    }
 }
 
 /// How many requests there are.

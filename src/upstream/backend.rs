@@ -375,6 +375,14 @@ impl Backend {
         !self.endpoints.load().usable().is_empty()
     }
 
+    /// What its usable endpoints can take, by weight and slow start, and whether that still grows.
+    pub(crate) fn capacity(&self) -> (f64, bool) {
+        let endpoints = self.endpoints.load();
+        endpoints
+            .usable()
+            .capacity(self.settings.balancing.slow_start)
+    }
+
     /// Chooses an endpoint for a request.
     pub(crate) fn choose(&self, ask: Ask<'_>, rng: &mut impl rand::Rng) -> Option<Arc<Endpoint>> {
         let endpoints = self.endpoints.load();

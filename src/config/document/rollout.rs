@@ -88,7 +88,9 @@ pub enum RolloutStrategy {
     /// All at once, with a part held back as a control. A step at 0 waits before: with `pause: manual`, for a
     /// person who has looked at it by `split.force`.
     BlueGreen,
-    /// In even steps, and never beyond the candidate's part of the endpoints that are ready.
+    /// With its endpoints: the candidate has their part of all that are ready, in a slow start that of their
+    /// part that they have by then, and no more than the step's weight. Steps are judged as usual; it ends
+    /// when the last endpoint of stable is gone.
     Rolling,
     /// Not at all: a fixed split with evidence.
     Ab,

@@ -63,6 +63,8 @@ pub enum Refusal {
     NotPaused,
     /// The time at which the weight ends has passed.
     Past,
+    /// No endpoint of the candidate is ready.
+    NotReady,
 }
 
 impl fmt::Display for Refusal {
@@ -73,6 +75,7 @@ impl fmt::Display for Refusal {
             Self::NothingToRetry => "the rollout was neither rolled back nor aborted",
             Self::NotPaused => "the rollout is not paused, and no weight is set",
             Self::Past => "the weight would have ended already",
+            Self::NotReady => "no endpoint of the candidate is ready",
         })
     }
 }

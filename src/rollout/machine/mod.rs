@@ -14,7 +14,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::evidence::{Conditions, EpochId, Evidence, Flush, Judgement, Parameters};
-use super::plan::{Plan, Step};
+use super::plan::{Plan, Step, Strategy};
 use super::{Moment, Share};
 
 pub use command::{Action, Command, Layer, Override, Refusal, Weights};
@@ -123,6 +123,8 @@ pub enum Stay {
     Undecided,
     /// The candidate is worse, and the split is fixed.
     Worse,
+    /// The steps are passed, and stable still has endpoints.
+    Replacing,
 }
 
 impl fmt::Display for Stay {
@@ -137,6 +139,7 @@ impl fmt::Display for Stay {
             Self::NoData => "the candidate gets no requests",
             Self::Undecided => "the evidence is not enough either way",
             Self::Worse => "the candidate is worse; a fixed split stays as it is",
+            Self::Replacing => "stable still has endpoints; it ends when the last one is gone",
         })
     }
 }
@@ -154,7 +157,7 @@ pub struct State {
     paused: bool,
     weight: Option<Override>,
     stay: Option<Stay>,
-    /// The candidate's part of the endpoints that are ready; a rolling one gets no more.
+    /// What a rolling share follows.
     #[serde(default = "all")]
     ready: Share,
     evidence: Evidence,
@@ -162,6 +165,30 @@ pub struct State {
 
 fn all() -> Share {
     Share::ALL
+}
+
+/// The endpoints of both versions, as far as a rolling share follows them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ready {
+    /// The candidate's part of what the endpoints that are ready can take.
+    pub share: Share,
+    /// Whether one of them takes less now than it will soon.
+    pub grows: bool,
+    /// Whether stable has none left, ready or not, and the candidate has.
+    pub replaced: bool,
+}
+
+impl Ready {
+    /// The share, not at every moment another one while it grows: each is an epoch of its own.
+    fn after(&self, before: Share) -> Share {
+        let moved = self.share.millionths().abs_diff(before.millionths());
+        let is_little = moved < before.millionths() / 10;
+        if self.grows && is_little {
+            before
+        } else {
+            self.share
+        }
+    }
 }
 
 /// What a moment brings.
@@ -177,10 +204,12 @@ pub struct Input<'a> {
     pub command: Option<&'a Command>,
     /// Requests a second of the rule, both arms.
     pub rps: f64,
-    /// Whether the candidate has endpoints that are ready.
+    /// Whether the candidate has endpoints that are ready,
+    pub is_ready: bool,
+    /// and has had time to show it.
     pub is_warm: bool,
-    /// The candidate's part of the endpoints that are ready.
-    pub ready: Share,
+    /// What a rolling share follows.
+    pub ready: Ready,
     /// Whether those who are asked before a step agree to leave this one.
     pub confirmed: bool,
     /// Whether an endpoint of the candidate is new.
@@ -322,6 +351,16 @@ impl State {
         format!("{}/{}", plan.draft().name, self.revision)
     }
 
+    /// A step's share; of a rolling rollout no more than its endpoints can take, and all where stable has
+    /// none that is ready.
+    fn bounded(&self, plan: &Plan, share: Share) -> Share {
+        match plan.draft().strategy {
+            Strategy::Rolling if self.ready == Share::ALL => Share::ALL,
+            Strategy::Rolling => share.min(self.ready),
+            Strategy::Canary | Strategy::BlueGreen | Strategy::Ab => share,
+        }
+    }
+
     /// What everybody wants.
     pub fn weights(&self, plan: &Plan, file: Share) -> Weights {
         let held = plan.draft().holdback.map_or(Share::ZERO, |held| held.share);
@@ -329,7 +368,8 @@ impl State {
             Phase::Waiting => None,
             Phase::Warming { .. } | Phase::RolledBack | Phase::Aborted => Some(Share::ZERO),
             Phase::Step { index, .. } => {
-                self.steps.get(index).map(|step| step.share.min(self.ready))
+                let step = self.steps.get(index);
+                step.map(|step| self.bounded(plan, step.share))
             }
             Phase::Holdback { .. } => Some(held.rest()),
             Phase::Watching { .. } | Phase::Promoted => Some(Share::ALL),

@@ -46,12 +46,16 @@ impl Turn<'_> {
         for flush in self.input.flushes {
             self.state.evidence.absorb(self.now(), flush);
         }
-        if self.plan.draft().strategy == Strategy::Rolling {
-            self.state.ready = self.input.ready;
+        if self.rolls() {
+            self.state.ready = self.input.ready.after(self.state.ready);
         }
         if self.input.endpoint_added {
             self.state.evidence.endpoint_added(self.now());
         }
+    }
+
+    fn rolls(&self) -> bool {
+        self.plan.draft().strategy == Strategy::Rolling
     }
 
     // === what a person asks ===
@@ -100,6 +104,9 @@ impl Turn<'_> {
                 self.decided(Decision::WeightSet, command, |turn| {
                     turn.state.weight = Some(weight)
                 });
+            }
+            Action::Promote | Action::PromoteFully if !self.input.is_ready => {
+                return Err(Refusal::NotReady);
             }
             Action::Promote => self.person_moves(command, Goal::Next),
             Action::PromoteFully => self.person_moves(command, Goal::Finish),
@@ -223,11 +230,28 @@ impl Turn<'_> {
             },
             Phase::Holdback { since } | Phase::Watching { since } => self.late(since, judgement),
         };
+        let (stay, goal) = match goal {
+            Some((goal, _)) if self.is_too_early(goal) => (Some(Stay::Replacing), None),
+            goal => (stay, goal),
+        };
         self.note(stay);
         if let Some((goal, reason)) = goal {
             self.go(goal);
             self.record(self.arrival(), By::Plan, reason, from);
         }
+    }
+
+    /// A rolling rollout is over when stable's endpoints are.
+    fn is_too_early(&self, goal: Goal) -> bool {
+        let Phase::Step { index, .. } = self.state.phase else {
+            return false;
+        };
+        let ends = match goal {
+            Goal::Next => index + 1 >= self.state.steps.len(),
+            Goal::Finish => true,
+            Goal::RollBack => false,
+        };
+        ends && self.rolls() && !self.input.ready.replaced
     }
 
     fn warm(&self, since: Moment) -> (Option<Stay>, Option<Move>) {
@@ -258,6 +282,13 @@ impl Turn<'_> {
         }
         if let Some(stay) = self.kept(judgement) {
             return (Some(stay), None);
+        }
+        if step.share == Share::ZERO && !self.input.is_ready {
+            return (Some(Stay::Cold), None);
+        }
+        if self.rolls() && self.input.ready.replaced {
+            let reason = "stable has no endpoint left".to_owned();
+            return (None, Some((Goal::Finish, reason)));
         }
         let (now, elapsed) = (self.now(), self.now().since(since));
         // Without a candidate's traffic there is nothing to know.
@@ -391,7 +422,7 @@ impl Turn<'_> {
 
     fn enter(&mut self, index: usize) {
         match self.state.steps.get(index) {
-            Some(step) if step.share < Share::ALL => {
+            Some(step) if step.share < Share::ALL || self.rolls() => {
                 self.state.phase = Phase::Step {
                     index,
                     since: self.now(),

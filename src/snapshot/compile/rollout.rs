@@ -72,6 +72,7 @@ impl Compiler<'_> {
             shield,
             bad_codes: analysis.codes.iter().map(|code| code.get()).collect(),
             bad_grpc_codes: analysis.grpc_codes.iter().map(|code| *code as u8).collect(),
+            rolls: written.strategy == document::RolloutStrategy::Rolling,
             recall: match written.on_rollback.streams {
                 document::RolloutStreams::Drain => Some(written.on_rollback.grace.get()),
                 document::RolloutStreams::Keep => None,

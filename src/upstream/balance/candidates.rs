@@ -75,6 +75,23 @@ impl Candidates {
         self.members.is_empty()
     }
 
+    /// What they can take: the sum of their weights, but of one that has become ready lately the part that
+    /// slow start gives it by now. Also whether that still grows.
+    pub(crate) fn capacity(&self, slow_start: Option<SlowStart>) -> (f64, bool) {
+        let now = endpoint::clock();
+        let part = |one: &Member| {
+            let age = now.saturating_sub(one.endpoint.ready_since());
+            slow_start.map_or(1.0, |settings| grown(&settings, age))
+        };
+        let weights = self
+            .members
+            .iter()
+            .map(|one| (f64::from(one.weight), part(one)));
+        weights.fold((0.0, false), |(sum, grows), (weight, part)| {
+            (sum + weight * part, grows || part < 1.0)
+        })
+    }
+
     pub(crate) fn first(&self) -> Option<&Member> {
         self.members.first()
     }
@@ -147,7 +164,7 @@ impl Candidates {
         let Some(one) = self.members.get(at).filter(|_| now < starting.over) else {
             return true;
         };
-        let grown = |since: u64| starting.grown(now.saturating_sub(since));
+        let grown = |since: u64| grown(&starting.settings, now.saturating_sub(since));
         let relative = grown(one.endpoint.ready_since()) / grown(starting.first);
         relative >= 1.0 || rand::RngExt::random::<f64>(rng) < relative
     }
@@ -171,13 +188,11 @@ impl Candidates {
     }
 }
 
-impl Starting {
-    /// The part of its share that an endpoint of this age has.
-    fn grown(&self, age: u64) -> f64 {
-        let window = milliseconds(&self.settings).max(1) as f64;
-        let least = f64::from(self.settings.from_percent.max(1)) / 100.0;
-        (age as f64 / window).clamp(least, 1.0)
-    }
+/// The part of its share that an endpoint of this age has.
+fn grown(settings: &SlowStart, age: u64) -> f64 {
+    let window = milliseconds(settings).max(1) as f64;
+    let least = f64::from(settings.from_percent.max(1)) / 100.0;
+    (age as f64 / window).clamp(least, 1.0)
 }
 
 fn milliseconds(settings: &SlowStart) -> u64 {

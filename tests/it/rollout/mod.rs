@@ -5,6 +5,7 @@ mod fleet;
 mod guard;
 mod hooks;
 mod plan;
+mod rolling;
 mod state;
 mod strategies;
 mod streams;

@@ -1,4 +1,4 @@
-//! The other ways of moving traffic: at once, endpoint by endpoint, and not at all.
+//! The other ways of moving traffic: at once, and not at all.
 
 use super::{
     Traffic, Version, config, decisions, owners, phase, reach, standing, weighs, with_key,
@@ -62,33 +62,65 @@ fn blue_green_keeps_a_control() {
     proxy.stop();
 }
 
+/// Nobody, and no person, is sent to a standby whose checks fail.
 #[test]
-fn a_rolling_share_follows_the_endpoints() {
+fn a_standby_is_checked_before_anybody_gets_it() {
     let (v1, v2) = (Version::new("v1"), Version::new("v2"));
-    let text = config(&v1, &v2, "strategy: rolling, pace: clock, minimum: 100ms");
-    let one = |version: &Version| {
-        format!(
-            "endpoints: [{{ address: \"{}\" }}]",
-            version.backend.address
-        )
-    };
-    // The same address by other names of this host: four of stable, one of the candidate.
-    let port = v1.backend.address.port();
-    let many: Vec<_> = (1..5)
-        .map(|n| format!("{{ address: \"127.0.0.{n}:{port}\" }}"))
-        .collect();
-    let four = format!("endpoints: [{}]", many.join(", "));
-    let proxy = Proxy::start(&text.replace(&one(&v1), &four));
-    weighs(&proxy, 20.0);
-    let traffic = Traffic::start(proxy.addr("web"));
-    // The plan goes on, the share does not.
-    eventually("a later step", || {
-        let now = standing(&proxy);
-        (now["steps"][3]["current"] == true).then_some(())
+    v2.fail(100);
+    let check = "healthCheck: { http: { path: /healthz }, interval: 50ms, timeout: 500ms, unhealthyAfter: 1, healthyAfter: 1 }";
+    let rollout = "strategy: blueGreen, minimum: 50ms, holdback: { weight: 10, duration: 10m }";
+    let text = config(&v1, &v2, rollout).replace(
+        "{ name: v2, endpoints",
+        &format!("{{ name: v2, {check}, endpoints"),
+    );
+    let proxy = Proxy::start(&text);
+    eventually("its checks fail", || {
+        let endpoint = proxy.json("/api/v1/backends")[1]["endpoints"][0].clone();
+        (endpoint["state"] == "unhealthy").then_some(())
     });
-    weighs(&proxy, 20.0);
-    proxy.write_config(&text);
-    reach(&proxy, "promoted");
+    let (status, why) = super::control::post(&proxy, "/api/v1/rollouts/pay/promote", "");
+    assert_eq!(status, 409, "{why}");
+    assert!(
+        why.contains("no endpoint of the candidate is ready"),
+        "{why}"
+    );
+    assert_eq!(phase(&proxy), "warming");
+    assert!(
+        owners(proxy.addr("web"), 50)
+            .values()
+            .all(|name| name == "v1")
+    );
+    v2.fail(0);
+    reach(&proxy, "holdback");
+    proxy.stop();
+}
+
+/// The switch is one moment for all keys, but for those of the control; so is the way back.
+#[test]
+fn blue_green_switches_and_returns_between_two_requests() {
+    let (v1, v2) = (Version::new("v1"), Version::new("v2"));
+    let rollout = format!("{BLUE_GREEN}, holdback: {{ weight: 10, duration: 10m }}");
+    let proxy = Proxy::start(&config(&v1, &v2, &rollout));
+    let address = proxy.addr("web");
+    eventually("it waits", || {
+        let stays = standing(&proxy)["stays"].as_str()?.to_owned();
+        stays.contains("waits for a person").then_some(())
+    });
+    let traffic = Traffic::start(address);
+    traffic.more(20);
+    assert_eq!(post(&proxy, "promote"), 200);
+    let switched = owners(address, 300);
+    let held = switched.values().filter(|name| *name == "v1").count();
+    assert!((10..60).contains(&held), "{held}");
+    assert_eq!(phase(&proxy), "holdback");
+    assert_eq!(
+        owners(address, 300),
+        switched,
+        "the control is always the same"
+    );
+    assert_eq!(post(&proxy, "abort"), 200);
+    assert!(owners(address, 300).values().all(|name| name == "v1"));
+    assert_eq!(traffic.failed(), 0);
     drop(traffic);
     proxy.stop();
 }
