@@ -13,6 +13,7 @@ use crate::drain::Phase;
 use crate::proxy_protocol::Version;
 use crate::snapshot::port::ProxyProtocol;
 use crate::snapshot::rule::{OnUnavailable, Rule};
+use crate::steering::view::{KeptView, RolloutView, SummaryView};
 use crate::telemetry::discovery::DiscoveryResult;
 use crate::telemetry::process::resident_bytes;
 use crate::tls::certificate::Certificate;
@@ -37,6 +38,9 @@ pub(crate) struct Status {
     connections: Vec<u32>,
     resident_bytes: Option<u64>,
     reload: Reload,
+    /// Absent where nothing is to be kept.
+    state: Option<KeptView>,
+    rollouts: Vec<SummaryView>,
 }
 
 /// How the last reloads went.
@@ -56,6 +60,7 @@ pub(crate) struct Reload {
 pub(crate) fn status(state: &State) -> Status {
     let snapshot = state.current.load();
     let last = state.reloads.last();
+    let standing = state.desk.standing();
     Status {
         version: env!("CARGO_PKG_VERSION"),
         phase: match state.drain.phase() {
@@ -80,6 +85,8 @@ pub(crate) fn status(state: &State) -> Status {
             last_success: last.success,
             error: last.error,
         },
+        state: state.desk.kept(),
+        rollouts: standing.into_iter().map(RolloutView::summary).collect(),
     }
 }
 

@@ -9,6 +9,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
 
 use super::arguments::{Output, ShowOptions};
+use super::rollout::view::stands;
 use super::{Failure, client};
 
 /// How the proxy is.
@@ -38,6 +39,17 @@ pub(super) fn status(options: &ShowOptions) -> Result<ExitCode, Failure> {
             ("newest configuration", reload(&value["reload"])),
         ] {
             table.add_row([name.to_owned(), text]);
+        }
+        if let Some(kept) = value["state"].as_object() {
+            let folder = text(&kept["folder"]);
+            let state = match kept["trouble"].as_str() {
+                None => folder,
+                Some(why) => format!("not kept in {folder}: {why}"),
+            };
+            table.add_row(["state".to_owned(), state]);
+        }
+        for one in value["rollouts"].as_array().into_iter().flatten() {
+            table.add_row([format!("rollout {}", text(&one["name"])), stands(one)]);
         }
         table
     })

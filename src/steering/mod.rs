@@ -50,6 +50,8 @@ struct Inner {
     resting: BTreeMap<String, Value>,
     store: Option<Store>,
     folder: Option<PathBuf>,
+    /// Why nothing is kept there.
+    trouble: Option<String>,
     config_hash: String,
     saved: Moment,
     changed: bool,
@@ -72,6 +74,7 @@ impl Desk {
             resting: BTreeMap::new(),
             store: None,
             folder: None,
+            trouble: None,
             config_hash: String::new(),
             saved: Moment::default(),
             changed: false,
@@ -150,6 +153,16 @@ impl Desk {
         inner.courses.values().map(Course::view).collect()
     }
 
+    /// Where their states are kept, if they are to be.
+    pub(crate) fn kept(&self) -> Option<view::KeptView> {
+        let inner = self.inner();
+        let folder = inner.folder.as_ref()?;
+        Some(view::KeptView {
+            folder: folder.display().to_string(),
+            trouble: inner.trouble.clone(),
+        })
+    }
+
     /// How one stands.
     pub(crate) fn of(&self, name: &str) -> Option<view::RolloutView> {
         self.inner().courses.get(name).map(Course::view)
@@ -191,6 +204,7 @@ impl Inner {
         }
         self.folder.clone_from(&snapshot.state_folder);
         self.store = None;
+        self.trouble = None;
         let Some(folder) = &self.folder else { return };
         match Store::open(folder) {
             Ok((store, states)) => {
@@ -202,6 +216,7 @@ impl Inner {
             }
             Err(error) => {
                 tracing::error!(folder = %folder.display(), %error, "state is not kept");
+                self.trouble = Some(error.to_string());
             }
         }
         self.saved = now;

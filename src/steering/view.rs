@@ -269,7 +269,46 @@ pub(crate) struct VerdictView {
     pub(crate) weight: f64,
 }
 
+/// How a rollout stands, for the status of the proxy.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SummaryView {
+    name: String,
+    phase: &'static str,
+    steps: Vec<StepView>,
+    weight: f64,
+    set_by: Layer,
+    #[serde(rename = "override")]
+    set: Option<Override>,
+    verdict: Option<Verdict>,
+    stays: Option<String>,
+    last: Option<LastView>,
+}
+
+/// Where the states of rollouts are kept.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct KeptView {
+    pub(crate) folder: String,
+    /// Why they are not.
+    pub(crate) trouble: Option<String>,
+}
+
 impl RolloutView {
+    pub(crate) fn summary(self) -> SummaryView {
+        SummaryView {
+            name: self.name,
+            phase: self.phase,
+            steps: self.steps,
+            weight: self.weight,
+            set_by: self.set_by,
+            set: self.set,
+            verdict: self.verdict,
+            stays: self.stays,
+            last: self.last,
+        }
+    }
+
     /// Where a rollout is over, its end is the verdict.
     pub(crate) fn verdict_document(&self) -> VerdictView {
         let verdict = match self.phase {

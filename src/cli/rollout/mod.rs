@@ -2,7 +2,7 @@
 //!
 //! Owns the commands. Must not know how the proxy carries them out.
 
-mod view;
+pub(super) mod view;
 
 use std::io::Read;
 use std::process::ExitCode;

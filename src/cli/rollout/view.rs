@@ -56,21 +56,33 @@ pub(super) fn list(all: &Value) -> Table {
             text(&one["candidate"]),
             phase(one),
             percent(&one["weight"]),
-            text(&one["setBy"]),
+            set_by(one),
             text(&one["verdict"]),
         ]);
     }
     right(table, &[5])
 }
 
+/// Who has set the weight; of persons also which.
+fn set_by(one: &Value) -> String {
+    match one["override"]["owner"].as_str() {
+        Some(owner) if one["setBy"] == "operator" => format!("operator {owner}"),
+        _ => text(&one["setBy"]),
+    }
+}
+
 /// How it stands, in one line.
 pub(super) fn line(one: &Value) -> String {
+    format!("{}: {}", text(&one["name"]), stands(one))
+}
+
+/// The same without its name.
+pub(in crate::cli) fn stands(one: &Value) -> String {
     let mut line = format!(
-        "{}: {}, {} by {}, {}",
-        text(&one["name"]),
+        "{}, {} by {}, {}",
         phase(one),
         percent(&one["weight"]),
-        text(&one["setBy"]),
+        set_by(one),
         one["verdict"].as_str().unwrap_or("not judged"),
     );
     let note = note(one);

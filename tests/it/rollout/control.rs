@@ -58,6 +58,18 @@ fn the_whole_of_it_by_the_command_line() {
     ] {
         assert!(status.contains(said), "{said}: {status}");
     }
+    let list = does(&proxy, &["list"]);
+    assert!(list.contains("operator ann"), "{list}");
+    let status = Command::new(env!("CARGO_BIN_EXE_weir"))
+        .args(["status", "--admin", &proxy.admin().to_string()])
+        .output()
+        .unwrap();
+    let status = String::from_utf8(status.stdout).unwrap();
+    let line = "step 2 of 3, 35 % by operator ann";
+    assert!(
+        status.contains("rollout pay") && status.contains(line),
+        "{status}"
+    );
     assert!((proxy.metric("weir_rollout_weight", &[]) - 0.35).abs() < 1e-6);
     assert!((proxy.metric("weir_rollout_weight_set_by", &["by=\"operator\""]) - 1.0).abs() < 0.1);
     let log = proxy.program_log();

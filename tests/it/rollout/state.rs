@@ -205,6 +205,8 @@ fn a_killed_proxy_knows_whose_events_it_has_counted() {
     let log = second.program_log();
     let said = format!("process {} keeps its state there", proxy.pid());
     assert!(log.contains(&said), "{log}");
+    let trouble = &second.json("/api/v1/status")["state"]["trouble"];
+    assert!(trouble.as_str().unwrap().contains(&said), "{trouble}");
     second.stop();
     proxy.stop();
 }
