@@ -65,7 +65,11 @@ pub(super) fn list(all: &Value) -> Table {
 
 /// Who has set the weight; of persons also which.
 fn set_by(one: &Value) -> String {
-    match one["override"]["owner"].as_str() {
+    let owner = match one["phase"].as_str() {
+        Some("aborted") => &one["last"]["by"],
+        _ => &one["override"]["owner"],
+    };
+    match owner.as_str() {
         Some(owner) if one["setBy"] == "operator" => format!("operator {owner}"),
         _ => text(&one["setBy"]),
     }

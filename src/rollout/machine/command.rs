@@ -71,7 +71,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Running => "the rollout runs; abort it first",
-            Self::NotRunning => "the rollout does not run; start it, or retry it after a rollback",
+            Self::NotRunning => "the rollout does not run; after a rollback or an abort, retry it",
             Self::NothingToRetry => "the rollout was neither rolled back nor aborted",
             Self::NotPaused => "the rollout is not paused, and no weight is set",
             Self::Past => "the weight would have ended already",

@@ -377,7 +377,10 @@ impl State {
         Weights {
             file,
             plan: planned,
-            operator: self.weight.as_ref().map(|weight| weight.share),
+            operator: match self.phase {
+                Phase::Aborted => Some(Share::ZERO),
+                _ => self.weight.as_ref().map(|weight| weight.share),
+            },
             guard: (self.phase == Phase::RolledBack).then_some(Share::ZERO),
         }
     }

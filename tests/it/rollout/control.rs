@@ -58,18 +58,7 @@ fn the_whole_of_it_by_the_command_line() {
     ] {
         assert!(status.contains(said), "{said}: {status}");
     }
-    let list = does(&proxy, &["list"]);
-    assert!(list.contains("operator ann"), "{list}");
-    let status = Command::new(env!("CARGO_BIN_EXE_weir"))
-        .args(["status", "--admin", &proxy.admin().to_string()])
-        .output()
-        .unwrap();
-    let status = String::from_utf8(status.stdout).unwrap();
-    let line = "step 2 of 3, 35 % by operator ann";
-    assert!(
-        status.contains("rollout pay") && status.contains(line),
-        "{status}"
-    );
+    tells_who(&proxy);
     assert!((proxy.metric("weir_rollout_weight", &[]) - 0.35).abs() < 1e-6);
     assert!((proxy.metric("weir_rollout_weight_set_by", &["by=\"operator\""]) - 1.0).abs() < 0.1);
     let log = proxy.program_log();
@@ -90,7 +79,8 @@ fn the_whole_of_it_by_the_command_line() {
     refuses(&proxy, &["retry"], "neither rolled back nor aborted");
     refuses(&proxy, &["abort", "nope"], "no rollout `nope`");
     let keys = owners(proxy.addr("web"), 200);
-    does(&proxy, &["abort", "-r", "enough"]);
+    let said = does(&proxy, &["abort", "-r", "enough"]);
+    assert!(said.contains("aborted, 0 % by operator ann"), "{said}");
     weighs(&proxy, 0.0);
     assert!(
         owners(proxy.addr("web"), 50)
@@ -123,6 +113,22 @@ fn the_whole_of_it_by_the_command_line() {
     let explained = does(&proxy, &["list", "-o", "yaml"]);
     assert!(explained.contains("setBy: \"plan\""), "{explained}");
     proxy.stop();
+}
+
+/// Who has set a weight is in every list.
+fn tells_who(proxy: &Proxy) {
+    let list = does(proxy, &["list"]);
+    assert!(list.contains("operator ann"), "{list}");
+    let status = Command::new(env!("CARGO_BIN_EXE_weir"))
+        .args(["status", "--admin", &proxy.admin().to_string()])
+        .output()
+        .unwrap();
+    let status = String::from_utf8(status.stdout).unwrap();
+    let line = "step 2 of 3, 35 % by operator ann";
+    assert!(
+        status.contains("rollout pay") && status.contains(line),
+        "{status}"
+    );
 }
 
 /// What was decided can be judged again, by a program that has nothing but the record.
