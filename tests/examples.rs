@@ -169,6 +169,8 @@ fn the_readme_does_what_it_says() {
     let all = said.concat();
     for promised in [
         "2000 requests, 0 failed",
+        "a broken candidate loses its traffic: kept",
+        "agrees",
         "checkout-v",
         "hello",
         "refused: no certificate",

@@ -130,6 +130,9 @@ pub(crate) struct DemoOptions {
     /// Break the candidate in the middle of its rollout, and see it rolled back
     #[arg(long, value_name = "WHO")]
     pub(crate) fail: Option<Breaks>,
+    /// Write what was decided, and from what, to this file, as `weir rollout history -o json` prints it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
     /// Stop after this many requests; without --fail, with weights that stay as they are
     #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) requests: Option<u64>,

@@ -37,8 +37,7 @@ const RATES: (u32, u32) = (400, 2000);
 /// Runs until a signal, or until the requests are through.
 pub(super) fn run(options: &DemoOptions) -> Result<ExitCode, Failure> {
     let weights = parse_weights(&options.weights)?;
-    // A number of requests is for the arithmetic of a split that stays as it is.
-    let moves = options.fail.is_some() || options.requests.is_none();
+    let moves = moves(options)?;
     let broken = Arc::new(AtomicBool::new(false));
     let (_level, _written_at_the_end) = logging::start("warn,weir::steering=error", Style::Auto)
         .map_err(|error| Failure::Usage(error.to_string()))?;
@@ -103,6 +102,7 @@ pub(super) fn run(options: &DemoOptions) -> Result<ExitCode, Failure> {
             joined.map_err(|_| anyhow::anyhow!("the demo's traffic failed; please report it"))?;
         let seen = seen?;
         let metrics = metrics(admin).await?;
+        keep(options, release.as_ref())?;
         let (summary, passed) = match release {
             Some(release) => release.summary(&seen, &metrics),
             None => {
@@ -119,6 +119,25 @@ pub(super) fn run(options: &DemoOptions) -> Result<ExitCode, Failure> {
     } else {
         ExitCode::from(1)
     })
+}
+
+/// Whether there is a rollout to see. A number of requests is for the arithmetic of a split that stays as it is.
+fn moves(options: &DemoOptions) -> Result<bool, Failure> {
+    let moves = options.fail.is_some() || options.requests.is_none();
+    if !moves && options.record.is_some() {
+        let why = "--record FILE: with --requests alone nothing is decided; add --fail candidate";
+        return Err(Failure::Usage(why.to_owned()));
+    }
+    Ok(moves)
+}
+
+/// Writes what was decided where that is wanted.
+fn keep(options: &DemoOptions, release: Option<&Release>) -> anyhow::Result<()> {
+    let (Some(file), Some(release)) = (&options.record, release) else {
+        return Ok(());
+    };
+    std::fs::write(file, release.record()?)
+        .with_context(|| format!("cannot write {}", file.display()))
 }
 
 fn introduction(proxy: SocketAddr, admin: SocketAddr, divided: &str, workers: usize) -> String {

@@ -78,6 +78,13 @@ impl Release {
         text
     }
 
+    /// Everything that was decided.
+    pub(super) fn record(&self) -> serde_json::Result<String> {
+        let records = self.desk.history(NAME).unwrap_or_default();
+        let records: Vec<_> = records.iter().map(|record| &**record).collect();
+        serde_json::to_string_pretty(&records)
+    }
+
     fn note(&mut self, record: &Record) {
         match record.decision.name() {
             "stepped" => {

@@ -326,6 +326,30 @@ mod tests {
     }
 
     #[test]
+    fn another_name_label_or_revision_is_another_version() {
+        let document = |label: &str| -> document::Document {
+            let backend = format!(r#"{{"name": "v2", "labels": {{{label}}}}}"#);
+            serde_json::from_str(&format!(r#"{{"version": 1, "backends": [{backend}]}}"#)).unwrap()
+        };
+        let rollout = |candidate: &str, more: &str| {
+            written(&format!(
+                r#"{{"name": "pay", "rule": "a/b", "stable": "v1", "candidate": "{candidate}"{more}}}"#
+            ))
+        };
+        for (candidate, more, label, expected) in [
+            ("v2", "", "", "v2"),
+            ("v3", "", "", "v3"),
+            ("v2", "", r#""version": "7""#, "v2@7"),
+            ("v2", r#", "revision": "8""#, r#""version": "7""#, "v2@8"),
+        ] {
+            assert_eq!(
+                revision(&rollout(candidate, more), &document(label)),
+                expected
+            );
+        }
+    }
+
+    #[test]
     fn blue_green_keeps_a_control_unless_told() {
         let text = r#"{"name": "v2", "rule": "a/b", "stable": "v1", "candidate": "v2", "strategy": "blueGreen"}"#;
         let held = plan(&written(text), None)
