@@ -146,7 +146,8 @@ pub struct Pool {
     /// Unused connections kept for one endpoint by one worker.
     pub max_idle: u32,
     /// Make a connection, with TLS where there is TLS, from each worker to an endpoint before it gets its first
-    /// request, while others are ready. Not with `proxyProtocol`.
+    /// request, and its first one after its checks have turned good, while others are ready. A rollout begins
+    /// when an endpoint of its candidate has them. Not with `proxyProtocol`.
     pub preconnect: bool,
 }
 
