@@ -60,9 +60,21 @@ class Bench:
             yield ports
 
     @contextmanager
+    def readers(self):
+        """Two ports of an origin that reads a body to its end before it answers; nginx answers at once."""
+        ports = (free_port(), free_port())
+        listening = [part for port in ports for part in ("--listen", f"origin=127.0.0.1:{port}")]
+        with Processes() as processes:
+            processes.start([self.load, "origin", *listening], machine.LOAD_CORE, self.folder / "reader.out")
+            for port in ports:
+                connects(port)
+            yield ports
+
+    @contextmanager
     def running(self, proxy, origins, **more):
         """The proxy at its job: process id and port."""
         folder = Path(tempfile.mkdtemp(prefix=f"{proxy.name}-", dir=self.folder))
+        folder.chmod(0o755)
         job = Job(port=free_port(), admin=free_port(), origins=origins, folder=folder, **more)
         with Processes() as processes:
             process = processes.start(proxy.write(job), PROXY_CORES[job.workers], folder / "out.txt")
@@ -74,10 +86,10 @@ class Bench:
                 raise RuntimeError(f"{proxy.name}: {error}\n{(folder / 'out.txt').read_text()[-2000:]}") from None
             yield process.pid, job
 
-    def in_turn(self, name, measure, proxies=None, http2_origin=False, **job):
+    def in_turn(self, name, measure, proxies=None, http2_origin=False, reads=False, **job):
         """Runs every proxy in each round, after a warm-up; the median of each figure, and its spread."""
         proxies = proxies or self.proxies
-        with self.origins(http2_origin) as origins:
+        with self.readers() if reads else self.origins(http2_origin) as origins:
             stack, found = [], {proxy.name: [] for proxy in proxies}
             try:
                 for proxy in proxies:
@@ -86,7 +98,10 @@ class Bench:
                 for round_ in range(-1, self.rounds):
                     for proxy, _, (pid, its) in stack:
                         before = cpu(pid)
-                        count, figures, raw = measure(its, 1 if round_ < 0 else self.seconds)
+                        try:
+                            count, figures, raw = measure(its, 1 if round_ < 0 else self.seconds)
+                        except RuntimeError as error:
+                            raise RuntimeError(f"{proxy.name}: {error}") from None
                         used = cpu(pid) - before
                         self.keep(name, f"## {proxy.name} round {round_}\n{raw}")
                         if round_ >= 0:
@@ -224,7 +239,7 @@ def bodies(bench):
 
     for down in [True, False]:
         name = f"100 MiB {'down' if down else 'up'}, a GiB"
-        yield name, bench.in_turn(f"body-100m-{'down' if down else 'up'}", lambda job, _, down=down: transfer(job, down))
+        yield name, bench.in_turn(f"body-100m-{'down' if down else 'up'}", lambda job, _, down=down: transfer(job, down), reads=not down)
 
 
 def websocket(bench):

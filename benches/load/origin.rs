@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::signal::unix::{SignalKind, signal};
@@ -55,12 +55,13 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<bool> {
         drop(tokio::task::spawn_local(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let served = Rc::clone(&served);
-                let service = hyper::service::service_fn(move |request| {
+                let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
                     let served = Rc::clone(&served);
                     async move {
                         if !delay.is_zero() {
                             tokio::time::sleep(delay).await;
                         }
+                        while let Some(Ok(_)) = request.body_mut().frame().await {}
                         served.set(served.get() + 1);
                         Ok::<_, Infallible>(answer(named.name, status, &request))
                     }
