@@ -11,6 +11,7 @@ what it has started. Proxies have core 0, load and origins core 1.
 
 import argparse
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -35,15 +36,17 @@ def check(weir):
         kinds = [{}, {"http2": True}, {"origin_http2": True, "http2": True}, {"certificates": certificates, "mutual": True}, {"routes": 50}]
         kinds += [{"log": Path(folder) / "access.log"}, {"workers": 2, "rollout": True}]
         for proxy in proxies:
+            refused = 0
             for kind in kinds:
                 if proxy.name == "haproxy" and "log" in kind:
                     continue
                 job = Job(port=machine.free_port(), admin=machine.free_port(), origins=(1, 2), folder=Path(folder), **kind)
                 done = subprocess.run([str(it) for it in proxy.check(job)], capture_output=True, text=True)
                 if done.returncode:
-                    faults += 1
+                    refused += 1
                     print(f"{proxy.name} refuses {kind}:\n{done.stdout}{done.stderr}")
-            print(f"{proxy.name} {proxy.version()}: takes {len(kinds)} kinds of configuration" if not faults else proxy.name)
+            print(f"{proxy.name} {proxy.version()}: takes {len(kinds) - refused} kinds of configuration")
+            faults += refused
     if missing:
         print(f"not here: {', '.join(missing)} (.ci/install bench)")
     return faults
@@ -92,6 +95,8 @@ def main():
     bench = scenarios.Bench(proxies, str(Path(asked.load).resolve()), out / "raw", asked.rounds or rounds, asked.seconds or seconds)
     about["rounds"] = f"{bench.rounds} of {bench.seconds} s, in turn, after a warm-up"
     results, faults = {}, 0
+    # Proxies have sessions of their own: TERM must end them too, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         for name in asked.scenario or scenarios.ALL:
             try:

@@ -85,16 +85,26 @@ def tree(pid):
     return found
 
 
-def cpu(pid):
-    """Nanoseconds of all threads of the process and its children."""
-    total = 0
+def threads(pid):
+    """Nanoseconds that each thread of the process and its children has had."""
+    found = {}
     for one in tree(pid):
         for stat in Path(f"/proc/{one}/task").glob("*/schedstat"):
             try:
-                total += int(stat.read_text().split()[0])
+                found[stat.parent.name] = int(stat.read_text().split()[0])
             except OSError:
-                pass
-    return total
+                pass  # it has ended
+    return found
+
+
+def cpu(pid):
+    return sum(threads(pid).values())
+
+
+def least_share(before, after):
+    """Of the two threads that have worked most: the part of their work that the lesser one did."""
+    more, less = sorted((used - before.get(thread, 0) for thread, used in after.items()), reverse=True)[:2]
+    return less / max(more + less, 1)
 
 
 def memory(pid):

@@ -26,6 +26,17 @@ GOALS = [
     ("a rollout", "cpu_us", "without", 1.05),
     ("reload of 10000 routes", "p99_us", "none", 1.5),
 ]
+# Ours in one table to ours in another.
+AGAINST_OURSELVES = [
+    ("access log on", "access log off", "cpu_us", 1.20),
+    ("100000 routes", "10 routes", "rps", -0.95),
+    ("two workers, load on the second's core", "one worker", "rps", -1.7),
+]
+# Of ours alone: at most, or (below 0) at least, so much.
+ALONE = [
+    ("memory, 10000 idle connections", "KiB_each", 4.0),
+    ("two workers, load on the second's core", "least_share", -0.4),
+]
 MORE_IS_BETTER = {"rps", "GiB_s"}
 
 
@@ -40,10 +51,20 @@ def goals(results):
             if not ours or figure not in ours or not others:
                 continue
             best = max(others) if figure in MORE_IS_BETTER else min(others)
-            ratio = ours[figure] / best if best else float("inf")
-            kept = ratio >= -goal if goal < 0 else ratio <= goal
-            sign = ">=" if goal < 0 else "<="
-            yield f"{name}: {figure}, ours to {against}", ratio, f"{sign} {abs(goal):.2f}", "kept" if kept else "missed"
+            yield judged(f"{name}: {figure}, ours to {against}", ours[figure], best, goal)
+    ours = {name: rows.get("weir", {}) for name, rows in results.items()}
+    for name, beside, figure, goal in AGAINST_OURSELVES:
+        if figure in ours.get(name, {}) and figure in ours.get(beside, {}):
+            yield judged(f"{name}: {figure}, to {beside}", ours[name][figure], ours[beside][figure], goal)
+    for name, figure, goal in ALONE:
+        if figure in ours.get(name, {}):
+            yield judged(f"{name}: {figure}", ours[name][figure], 1, goal)
+
+
+def judged(what, ours, other, goal):
+    ratio = ours / other if other else float("inf")
+    kept = ratio >= -goal if goal < 0 else ratio <= goal
+    return what, ratio, f"{'>=' if goal < 0 else '<='} {abs(goal):.2f}", "kept" if kept else "missed"
 
 
 def number(value):

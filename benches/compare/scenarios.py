@@ -5,11 +5,11 @@ import shutil
 import statistics
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import machine
-from machine import PROXY_CORES, Processes, answers, connects, cpu, free_port, run
+from machine import PROXY_CORES, Processes, answers, connects, cpu, free_port, least_share, run, threads
 from peers import Job
 
 
@@ -90,25 +90,24 @@ class Bench:
         """Runs every proxy in each round, after a warm-up; the median of each figure, and its spread."""
         proxies = proxies or self.proxies
         with self.readers() if reads else self.origins(http2_origin) as origins:
-            stack, found = [], {proxy.name: [] for proxy in proxies}
-            try:
-                for proxy in proxies:
-                    context = self.running(proxy, origins, origin_http2=http2_origin, **job)
-                    stack.append((proxy, context, context.__enter__()))
+            found = {proxy.name: [] for proxy in proxies}
+            # Whichever of them fails to start or to end, the others are ended.
+            with ExitStack() as stack:
+                running = [(proxy, *stack.enter_context(self.running(proxy, origins, origin_http2=http2_origin, **job))) for proxy in proxies]
                 for round_ in range(-1, self.rounds):
-                    for proxy, _, (pid, its) in stack:
-                        before = cpu(pid)
+                    for proxy, pid, its in running:
+                        before = threads(pid)
                         try:
                             count, figures, raw = measure(its, 1 if round_ < 0 else self.seconds)
                         except RuntimeError as error:
                             raise RuntimeError(f"{proxy.name}: {error}") from None
-                        used = cpu(pid) - before
+                        after = threads(pid)
+                        used = sum(after.values()) - sum(before.values())
+                        if its.workers == 2:
+                            figures["least_share"] = least_share(before, after)
                         self.keep(name, f"## {proxy.name} round {round_}\n{raw}")
                         if round_ >= 0:
                             found[proxy.name].append({"cpu_us": used / 1000 / max(count, 1e-9), **figures})
-            finally:
-                for _, context, _ in reversed(stack):
-                    context.__exit__(None, None, None)
         return {proxy: medians(rows) for proxy, rows in found.items()}
 
 
@@ -156,6 +155,8 @@ def own(bench, verb, *arguments, secure=False, each="answered"):
         for name in ["p50_us", "p99_us", "p999_us"]:
             if f"{name}=" in said:
                 figures[name] = field(said, name)
+        if verb == "requests":
+            figures["failed"] = field(said, "other") + field(said, "lost")
         return count, figures, said
     return measure
 

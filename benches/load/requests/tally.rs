@@ -127,7 +127,7 @@ impl fmt::Display for Tally {
         let (first, last) = self.generations.unwrap_or((0, 0));
         write!(
             f,
-            "answered={} other={} lost={} refused={} mixed={} first_generation={first} last_generation={last} p50_us={} p99_us={}",
+            "answered={} other={} lost={} refused={} mixed={} first_generation={first} last_generation={last} p50_us={} p99_us={} p999_us={}",
             self.answered,
             self.other.values().sum::<u64>(),
             self.lost.values().sum::<u64>(),
@@ -135,6 +135,7 @@ impl fmt::Display for Tally {
             self.mixed,
             at(0.5),
             at(0.99),
+            at(0.999),
         )?;
         for (status, count) in &self.other {
             write!(f, "\n  status {status}: {count}")?;
