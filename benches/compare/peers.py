@@ -249,11 +249,11 @@ class Caddy:
             tls = f"tls {job.certificates}/server.crt {job.certificates}/server.key {{\nprotocols tls1.3\n{mutual}}}\n"
         log = f"log {{\n output file {job.log}\n format json\n}}\n" if job.log else ""
         handles = "".join(f"handle {prefix}* {{\n{proxy}\n}}\n" for prefix in routed(job)[:-1])
-        site = f"https://localhost:{job.port}" if job.certificates else f"http://:{job.port}"
+        site = f"https://:{job.port}" if job.certificates else f"http://:{job.port}"
         protocols = "h2c" if job.http2 else "h1"
         file = job.folder / "Caddyfile"
         file.write_text(
-            f"{{\nadmin off\nauto_https off\npersist_config off\nservers {{\nprotocols h1 {protocols if job.http2 else ''}\n}}\n}}\n"
+            f"{{\nadmin off\nauto_https off\npersist_config off\nservers {{\nstrict_sni_host insecure_off\nprotocols h1 {protocols if job.http2 else ''}\n}}\n}}\n"
             f"{site} {{\nbind 127.0.0.1\n{tls}{log}{handles}handle {{\n{proxy}\n}}\n}}\n"
         )
         return ["env", f"GOMAXPROCS={job.workers}", f"XDG_DATA_HOME={job.folder}", f"XDG_CONFIG_HOME={job.folder}",
