@@ -150,7 +150,7 @@ pub(crate) fn strip_trailers(trailers: &mut HeaderMap) {
 }
 
 fn is_forged_alias(name: &str) -> bool {
-    name.contains('_') && { is_forgeable(&name.replace('_', "-")) }
+    name.contains('_') && is_forgeable(&name.replace('_', "-"))
 }
 
 /// `x-weir-`, each hyphen maybe an underscore.
