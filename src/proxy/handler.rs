@@ -7,38 +7,31 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, SET_COOKIE};
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, request,
-};
+use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, request};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
-use super::attempt::Answered;
+use super::answer::{AskedAt, finish_response, immediate, is_cut, last_words, recall, tunnel};
 use super::compress::Compressing;
-use super::context::{Connection, Connections};
+use super::context::Connection;
 use super::deadline::Deadlines;
 use super::error::ProxyError;
-use super::outcome::{Agreed, Outcome, TunnelEnd};
+use super::outcome::Outcome;
 use super::respond;
-use super::retry::{Call, Head, Served};
+use super::retry::{Call, Head};
 use super::{fault, limits, mirror};
 use crate::config::values::Identity;
 use crate::http::authority::{self, Target};
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::grpc_web::Dialect;
 use crate::http::headers::{self, Hop, X_REQUEST_ID};
-use crate::http::recall::Recall;
 use crate::http::upgrade::Asked;
 use crate::http::{cors, grpc, trace, upgrade, websocket};
 use crate::rollout::Arm as Side;
-use crate::route::{Found, MatchedPath, Redirect, RedirectSource, RequestView};
-use crate::snapshot::filters::Answer;
+use crate::route::{Found, MatchedPath, RequestView};
 use crate::snapshot::port::{Listener, Port};
-use crate::snapshot::rule::{Arm, Asking, Choice, KeySource, NoChoice, Rule, Why};
-
-/// Names the backend that has failed where another one answers in its place.
-const X_WEIR_SHIELDED: HeaderName = HeaderName::from_static("x-weir-shielded");
+use crate::snapshot::rule::{Asking, Choice, NoChoice, Rule};
 
 /// A request on its way through the layers of its listener.
 #[derive(Debug)]
@@ -222,21 +215,6 @@ async fn forward(
             .with_idle(rule.timeouts.idle)
             .with_recall(recall, outcome.began, last_words(outcome))
     }))
-}
-
-/// What calls its stream back, where a rollout has given the request to its candidate.
-fn recall<'a>(rule: &'a Rule, arm: &Arm, outcome: &Outcome) -> Option<&'a Recall> {
-    let pair = rule.on_trial.as_ref()?;
-    let candidate = rule.split.arm(pair.candidate)?;
-    // Who asks for a version by name gets it in any case.
-    let is_given = std::ptr::eq(candidate, arm) && outcome.why != Some(Why::Force);
-    (is_given && pair.recall.is_some()).then(|| pair.trial.recall())
-}
-
-/// How a call that is called back ends. HTTP/1 has no place for it behind an answer that has promised none.
-fn last_words(outcome: &Outcome) -> Option<HeaderMap> {
-    let has_place = outcome.is_http2() || outcome.web.is_some();
-    (outcome.is_grpc && has_place).then(|| grpc::unavailable("the version was rolled back"))
 }
 
 /// What scripts of other origins may do, for the answer to come; the answer where that was the
@@ -496,62 +474,6 @@ fn promises_body(headers: &HeaderMap) -> bool {
         .is_some_and(|length| length.as_bytes().iter().any(|digit| *digit != b'0'))
 }
 
-/// An answer that needs no backend.
-fn immediate(
-    answer: &Answer,
-    listener: &Listener,
-    asked_at: &AskedAt<'_>,
-    matched: MatchedPath,
-) -> Result<Response<ResponseBody>, ProxyError> {
-    match answer {
-        Answer::Redirect(redirect) => {
-            let location = location(redirect, listener, asked_at, matched);
-            let mut response = Response::new(ResponseBody::empty());
-            *response.status_mut() = redirect.status;
-            let location = HeaderValue::try_from(location).map_err(|_| ProxyError::Fields)?;
-            response.headers_mut().insert(LOCATION, location);
-            Ok(response)
-        }
-        Answer::Direct(direct) => {
-            let mut response = Response::new(ResponseBody::own(direct.body.clone()));
-            *response.status_mut() = direct.status;
-            for (name, value) in &direct.headers {
-                response
-                    .headers_mut()
-                    .try_append(name, value.clone())
-                    .map_err(|_| ProxyError::Fields)?;
-            }
-            Ok(response)
-        }
-    }
-}
-
-/// What the client asked for, and how.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct AskedAt<'a> {
-    /// `http` or `https`.
-    pub(crate) scheme: &'static str,
-    pub(crate) target: &'a Target,
-    pub(crate) parts: &'a request::Parts,
-}
-
-/// Where a redirect sends the client.
-pub(crate) fn location(
-    redirect: &Redirect,
-    listener: &Listener,
-    asked_at: &AskedAt<'_>,
-    matched: MatchedPath,
-) -> String {
-    redirect.location(&RedirectSource {
-        scheme: asked_at.scheme,
-        host: asked_at.target.host(),
-        listener_port: listener.advertised_port,
-        path: asked_at.parts.uri.path(),
-        query: asked_at.parts.uri.query(),
-        matched,
-    })
-}
-
 /// Brings the head into the form that the next hop gets. Removal comes first, so that no `Connection`
 /// line can strip what is set here.
 fn for_next_hop(
@@ -580,111 +502,4 @@ fn for_next_hop(
             version: parts.version,
         },
     );
-}
-
-/// Brings the endpoint's answer into the form that the client gets.
-fn finish_response(
-    served: Served<'_>,
-    rule: &Rule,
-    choice: &Choice<'_>,
-    asked: Option<Asked>,
-    outcome: &mut Outcome,
-) -> Result<Response<Incoming>, ProxyError> {
-    let Answered {
-        mut response,
-        lease,
-        first_byte,
-        ..
-    } = served.answered;
-    outcome.first_byte = Some(first_byte);
-    let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    let agreed = asked.filter(|asked| switched && asked.is_agreed(response.headers()));
-    if switched && agreed.is_none() {
-        return Err(ProxyError::Upgrade);
-    }
-    headers::strip_response(response.headers_mut());
-    if let Some(agreed) = agreed {
-        match agreed.key {
-            None => upgrade::ask(response.headers_mut(), &agreed.protocol),
-            Some(_) => websocket::to_connected(&mut response),
-        }
-        outcome.upgrade = Some(Agreed {
-            client: agreed.client,
-            recalled: recall(rule, served.arm, outcome).map(Recall::listen),
-        });
-    }
-    if rule.filters.cors.is_some() {
-        cors::strip(response.headers_mut());
-    }
-    for filters in [&rule.filters, &served.arm.filters] {
-        filters
-            .apply_response(response.headers_mut())
-            .map_err(|_| ProxyError::Fields)?;
-    }
-    if let (Some(key), Some(sticky)) = (&choice.issued, &rule.sticky)
-        && let KeySource::Cookie(cookie) = &sticky.source
-        && let Ok(value) =
-            HeaderValue::try_from(cookie.set_cookie(key, outcome.connection.session.is_some()))
-    {
-        response
-            .headers_mut()
-            .try_append(SET_COOKIE, value)
-            .map_err(|_| ProxyError::Fields)?;
-    }
-    if let (Some(Why::Shield), Some(pair)) = (outcome.why, &rule.on_trial)
-        && pair.shield.as_ref().is_some_and(|shield| shield.tells)
-        && let Ok(name) = HeaderValue::try_from(&*choice.arm.name)
-    {
-        response.headers_mut().insert(X_WEIR_SHIELDED, name);
-    }
-    *response.version_mut() = Version::HTTP_11;
-    outcome.lease = Some(lease);
-    Ok(response)
-}
-
-/// Whether the body is cut at the attempt's deadline. A stream without an end of its own would be cut for
-/// nothing but its age.
-fn is_cut<B>(response: &Response<B>, outcome: &Outcome) -> bool {
-    let kind = response.headers().get(CONTENT_TYPE);
-    let events = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
-    !events && (!outcome.is_grpc || outcome.called_for)
-}
-
-/// Sends the agreement and copies bytes from then on; the request is recorded when the tunnel ends.
-fn tunnel(
-    mut response: Response<ResponseBody>,
-    agreed: Agreed,
-    outcome: Box<Outcome>,
-) -> Response<ResponseBody> {
-    let endpoint = hyper::upgrade::on(&mut response);
-    let response = response.map(|_| ResponseBody::empty());
-    let worker = Rc::clone(&outcome.connection.worker);
-    let (control, sending) = outcome.connection.control.tunnel();
-    let busy = control.begin_request();
-    let door = Arc::clone(&outcome.connection.door);
-    let entered = Connections::enter(&worker, door, Rc::clone(&control));
-    let began = outcome.began;
-    let outcome = outcome.into_tunnel();
-    drop(tokio::task::spawn_local(async move {
-        let _held = (busy, entered);
-        let tunnel = upgrade::tunnel(agreed.client, endpoint, &control);
-        let recalled = async {
-            match agreed.recalled {
-                Some(recalled) => recalled.due(began).await,
-                None => std::future::pending().await,
-            }
-        };
-        let end = tokio::select! {
-            ended = control.until_closed(tunnel) => match ended {
-                Some(()) => TunnelEnd::Peer,
-                None => TunnelEnd::Closed,
-            },
-            () = recalled => TunnelEnd::Recalled,
-        };
-        if control.is_stalled() {
-            sending.cut();
-        }
-        outcome.finish(&control, end);
-    }));
-    response
 }

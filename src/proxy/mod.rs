@@ -3,6 +3,7 @@
 //! Start with [`handler`], which reads top to bottom. Must not know listeners' sockets, reloads or the
 //! admin API.
 
+pub(crate) mod answer;
 pub(crate) mod attempt;
 mod compress;
 pub(crate) mod context;

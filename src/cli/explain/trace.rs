@@ -15,8 +15,9 @@ use super::view::{
 use crate::config::values::Identity;
 use crate::http::authority::{self, Target};
 use crate::http::{cors, headers, trace};
+use crate::proxy::answer::{AskedAt, location};
 use crate::proxy::error::ProxyError;
-use crate::proxy::handler::{AskedAt, believe, find, location, view};
+use crate::proxy::handler::{believe, find, view};
 use crate::route::{self, HeaderEdits, MatchedPath, Mismatch, Verdict};
 use crate::snapshot::Snapshot;
 use crate::snapshot::filters::{Answer, Filters};
