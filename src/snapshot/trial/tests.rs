@@ -187,8 +187,8 @@ fn a_key_counts_once_for_each_indicator() {
     assert_eq!(collect(&trial).flushes[0].events.errors.candidate, 5);
 }
 
-#[test]
-fn slow_is_what_the_division_says() {
+/// A division by which every answer is slow, and none very slow.
+fn where_all_is_slow() -> Arc<Trial> {
     let trial = trial(50.0);
     let thresholds = Thresholds {
         slow: Duration::ZERO,
@@ -198,6 +198,12 @@ fn slow_is_what_the_division_says() {
         thresholds: Some(thresholds),
         ..terms(2, 50.0)
     });
+    trial
+}
+
+#[test]
+fn slow_is_what_the_division_says() {
+    let trial = where_all_is_slow();
     assigned(&trial, Arm::Candidate, 1).settle(First::Good, false);
     assigned(&trial, Arm::Stable, 2).settle(First::Good, false);
     // The client left; it had waited longer than that.
@@ -218,15 +224,7 @@ fn slow_is_what_the_division_says() {
 /// A stream is timed to its head; what has a length as a whole, or until its client leaves.
 #[test]
 fn an_answer_of_known_length_is_timed_as_a_whole() {
-    let trial = trial(50.0);
-    let thresholds = Thresholds {
-        slow: Duration::ZERO,
-        very_slow: Duration::from_secs(3_600),
-    };
-    trial.divide(Terms {
-        thresholds: Some(thresholds),
-        ..terms(2, 50.0)
-    });
+    let trial = where_all_is_slow();
     let slow = || {
         collect(&trial)
             .flushes
