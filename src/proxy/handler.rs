@@ -312,7 +312,7 @@ fn admit(
 }
 
 /// Removes what this peer may not say; the address of the client. `explain` asks it too, as it does
-/// [`find`] and [`location`].
+/// [`find`] and [`location`](super::answer::location).
 ///
 /// # Errors
 /// When the head alone says that the request is not served.
