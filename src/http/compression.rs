@@ -9,10 +9,11 @@ use http::header::{
     CONTENT_TYPE, ETAG, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, response};
-use hyper::body::Incoming;
 use tower::{Layer as _, ServiceExt as _};
 use tower_http::CompressionLevel;
 use tower_http::compression::{CompressionBody, CompressionLayer};
+
+use super::body::UpstreamBody;
 
 /// An algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +43,7 @@ pub(crate) struct TypePattern {
 }
 
 /// A compressed body.
-pub(crate) type Compressed = CompressionBody<Incoming>;
+pub(crate) type Compressed = CompressionBody<UpstreamBody>;
 
 /// Digests of what is sent are wrong once it is compressed (RFC 9530).
 const DIGESTS: [HeaderName; 4] = [
@@ -152,7 +153,7 @@ impl Compression {
     }
 
     /// The body, compressed. Its head is [`encoded`]'s.
-    pub(crate) async fn encode(&self, algorithm: Algorithm, body: Incoming) -> Compressed {
+    pub(crate) async fn encode(&self, algorithm: Algorithm, body: UpstreamBody) -> Compressed {
         let layer = CompressionLayer::new().quality(self.level);
         let always = |_: StatusCode, _: http::Version, _: &HeaderMap, _: &http::Extensions| true;
         let mut body = Some(body);

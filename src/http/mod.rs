@@ -6,6 +6,7 @@
 pub(crate) mod age;
 pub(crate) mod authority;
 pub(crate) mod body;
+pub(crate) mod client;
 pub(crate) mod compression;
 pub(crate) mod copy;
 pub(crate) mod cors;

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use http::header::{CONTENT_TYPE, LOCATION, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, request};
-use hyper::body::Incoming;
 
 use super::attempt::Answered;
 use super::context::Connections;
@@ -15,7 +14,7 @@ use super::error::ProxyError;
 use super::outcome::{Agreed, Outcome, TunnelEnd};
 use super::retry::Served;
 use crate::http::authority::Target;
-use crate::http::body::ResponseBody;
+use crate::http::body::{ResponseBody, UpstreamBody};
 use crate::http::recall::Recall;
 use crate::http::upgrade::Asked;
 use crate::http::{cors, grpc, headers, upgrade, websocket};
@@ -90,7 +89,7 @@ pub(super) fn finish_response(
     choice: &Choice<'_>,
     asked: Option<Asked>,
     outcome: &mut Outcome,
-) -> Result<Response<Incoming>, ProxyError> {
+) -> Result<Response<UpstreamBody>, ProxyError> {
     let Answered {
         mut response,
         lease,

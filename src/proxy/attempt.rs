@@ -12,20 +12,19 @@ use std::time::{Duration, Instant};
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Request, Response, Uri, Version};
-use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
 use super::context::Connection;
-use super::error::{ProxyError, is_unprocessed, is_unreadable};
+use super::error::{ExchangeError, ProxyError, is_unprocessed, is_unreadable};
 use super::retry::Head;
-use crate::http::body::{RequestBody, RequestProgress};
+use crate::http::body::{RequestBody, RequestProgress, UpstreamBody};
 use crate::http::{framing, websocket};
 use crate::telemetry::backend::{AttemptOutcome, RetryReason};
 use crate::upstream::backend::Backend;
 use crate::upstream::connect::ConnectError;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::outlier;
-use crate::upstream::pool::{Http2Stream, Lease, Sender, Wanted};
+use crate::upstream::pool::{Http1, Http2Stream, Lease, Sender, Wanted};
 
 /// A request ready to be sent.
 #[derive(Debug)]
@@ -40,7 +39,7 @@ pub(crate) struct Outgoing {
 /// The head of an endpoint's answer, and what the connection needs at the end of its body.
 #[derive(Debug)]
 pub(crate) struct Answered {
-    pub(crate) response: Response<Incoming>,
+    pub(crate) response: Response<UpstreamBody>,
     pub(crate) lease: Lease,
     pub(crate) first_byte: Duration,
     /// How often the request was sent.
@@ -115,6 +114,7 @@ async fn exchange(
             repeatable,
             new: sent > 0,
             tunnel,
+            duplex: tunnel || !empty,
         };
         let pools = connection.pools(backend);
         let mut lease = pools.lease(backend, endpoint, wanted).await?;
@@ -123,11 +123,16 @@ async fn exchange(
             Sender::Http2(stream) if tunnel => Some(connect(stream, &mut request).await?),
             _ => None,
         };
-        // A copy of the head is the price of sending a request again. Only a kept connection can be
-        // stale, so only there it is paid. An extended CONNECT is for the rule to repeat.
-        let refusable = empty && matches!(lease.sender, Sender::Http2(_));
+        // A copy of the head is the price of sending a request again where its engine keeps it. Only a
+        // kept connection can be stale, so only there it is paid. An extended CONNECT is for the rule to
+        // repeat.
         let stale = lease.reused && sent == 0 && key.is_none();
-        let copy = (stale && (repeatable || refusable)).then(|| head_copy(&request));
+        let copied = match &lease.sender {
+            Sender::Http1(Http1::Own(..)) => false,
+            Sender::Http1(Http1::Hyper(..)) => repeatable,
+            Sender::Http2(_) => empty,
+        };
+        let copy = (stale && copied).then(|| head_copy(&request));
         sent += 1;
         let began = Instant::now();
         let sending = send(&mut lease, request);
@@ -136,7 +141,11 @@ async fn exchange(
             // Out of line, so that requests without a copy do not carry its state.
             Some(departs) => Box::pin(telling(sending, departs)).await,
         };
-        let (error, unsent) = match sent_on {
+        let Failed {
+            error,
+            request: back,
+            unsent,
+        } = match sent_on {
             Ok(mut response) => {
                 framing::settle(response.headers_mut()).map_err(ProxyError::Answer)?;
                 lease.answered(response.headers());
@@ -160,12 +169,8 @@ async fn exchange(
         if stale && !is_unreadable(&error) {
             lease.stale();
         }
-        let again = match (stale, unsent) {
-            (true, Some(unsent)) => Some(unsent),
-            (true, None) if is_unprocessed(&error) => copy,
-            (true, None) if repeatable && !is_unreadable(&error) => copy,
-            _ => None,
-        };
+        let may_repeat = unsent || is_unprocessed(&error) || (repeatable && !is_unreadable(&error));
+        let again = back.or(copy).filter(|_| stale && may_repeat);
         let Some(again) = again else {
             return Err(match lease.fault() {
                 Some(fault) => ConnectError::tls(endpoint.address(), fault).into(),
@@ -197,18 +202,46 @@ async fn connect(
 pub(super) async fn send(
     lease: &mut Lease,
     request: Request<RequestBody>,
-) -> Result<Response<Incoming>, (hyper::Error, Option<Request<RequestBody>>)> {
+) -> Result<Response<UpstreamBody>, Failed> {
     let result = match &mut lease.sender {
-        Sender::Http1(sender, bound) => {
+        Sender::Http1(Http1::Own(connection, _)) => {
+            let sent = connection.exchange(&request).await;
+            return match sent {
+                Ok(response) => Ok(response.map(UpstreamBody::Own)),
+                Err(failed) => Err(Failed {
+                    error: failed.error.into(),
+                    request: Some(request),
+                    unsent: failed.unsent,
+                }),
+            };
+        }
+        Sender::Http1(Http1::Hyper(sender, bound)) => {
             bound.set();
             sender.try_send_request(request).await
         }
         Sender::Http2(stream) => stream.sender.try_send_request(request).await,
     };
-    result.map_err(|mut failed| {
-        let unsent = failed.take_message();
-        (failed.into_error(), unsent)
-    })
+    match result {
+        Ok(response) => Ok(response.map(UpstreamBody::Hyper)),
+        Err(mut failed) => {
+            let request = failed.take_message();
+            Err(Failed {
+                unsent: request.is_some(),
+                request,
+                error: failed.into_error().into(),
+            })
+        }
+    }
+}
+
+/// A request that got no answer.
+#[derive(Debug)]
+pub(super) struct Failed {
+    error: ExchangeError,
+    /// The request, where its engine gives it back.
+    request: Option<Request<RequestBody>>,
+    /// Nothing of it has reached the endpoint.
+    unsent: bool,
 }
 
 /// Tells when a request has been handed to its connection, whose task comes before those that are told.

@@ -6,9 +6,8 @@
 use std::sync::Arc;
 
 use http::{Method, Response, request};
-use hyper::body::Incoming;
 
-use crate::http::body::ResponseBody;
+use crate::http::body::{ResponseBody, UpstreamBody};
 use crate::http::compression::{self, Algorithm, Compression};
 use crate::snapshot::port::Listener;
 use crate::snapshot::rule::{Arm, Rule};
@@ -42,7 +41,7 @@ impl Compressing {
     }
 
     /// The answer as the client gets it.
-    pub(super) async fn encode(self, response: Response<Incoming>) -> Response<ResponseBody> {
+    pub(super) async fn encode(self, response: Response<UpstreamBody>) -> Response<ResponseBody> {
         let (mut parts, body) = response.into_parts();
         if !self.compression.fits(&parts) {
             return Response::from_parts(parts, ResponseBody::upstream(body));

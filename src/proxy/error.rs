@@ -2,6 +2,7 @@
 //!
 //! Owns the table from condition to status and reason. Must not know how an answer is written.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -10,7 +11,7 @@ use super::limits::seconds;
 use crate::http::authority::Reject;
 use crate::http::body::RequestTrouble;
 use crate::http::framing::Ambiguous;
-use crate::http::grpc;
+use crate::http::{client, grpc};
 use crate::snapshot::authorization::Forbidden;
 use crate::snapshot::filters::RewriteError;
 use crate::snapshot::rule::NoChoice;
@@ -45,7 +46,7 @@ pub(crate) enum ProxyError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     #[error("the endpoint's answer: {0}")]
-    Upstream(hyper::Error),
+    Upstream(ExchangeError),
     #[error("the endpoint's answer: {0}")]
     Answer(Ambiguous),
     #[error("the endpoint did not switch protocols as it was asked to")]
@@ -194,9 +195,18 @@ impl ProxyError {
     }
 }
 
+/// Why an exchange ended without the head of an answer, as the engine tells it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ExchangeError {
+    #[error("{0}")]
+    Own(#[from] client::Error),
+    #[error("{0}")]
+    Hyper(#[from] hyper::Error),
+}
+
 /// Whether the endpoint is known not to have looked at the request: it refused the stream, or said
 /// GOAWAY below it (RFC 9113, 8.7). Such a request may be sent again, whatever it asks for.
-pub(crate) fn is_unprocessed(error: &hyper::Error) -> bool {
+pub(crate) fn is_unprocessed(error: &ExchangeError) -> bool {
     of_http2(error).is_some_and(|error| {
         // The engine gives a GOAWAY of the endpoint to the streams above the last one that it
         // names, and to no others.
@@ -206,7 +216,7 @@ pub(crate) fn is_unprocessed(error: &hyper::Error) -> bool {
 }
 
 /// Whether what the endpoint sent was not HTTP.
-fn is_invalid(error: &hyper::Error) -> bool {
+fn is_invalid(error: &ExchangeError) -> bool {
     let flood = |error: &h2::Error| {
         let io = error.get_io();
         io.is_some_and(|io| io.kind() == std::io::ErrorKind::InvalidData)
@@ -216,16 +226,22 @@ fn is_invalid(error: &hyper::Error) -> bool {
 
 /// Whether an answer came over HTTP/1 that is none, or has more than the head of one may have. A fault of
 /// HTTP/2 concerns the connection, and may be of an earlier request's making.
-pub(crate) fn is_unreadable(error: &hyper::Error) -> bool {
-    let source = std::error::Error::source(error);
-    error.is_parse()
-        || source
-            .and_then(|source| source.downcast_ref::<std::io::Error>())
-            .is_some_and(|error| error.kind() == std::io::ErrorKind::InvalidData)
+pub(crate) fn is_unreadable(error: &ExchangeError) -> bool {
+    let io = match error {
+        ExchangeError::Own(client::Error::Unreadable(_)) => return true,
+        ExchangeError::Own(client::Error::Closed) => return false,
+        ExchangeError::Own(client::Error::Io(error)) => Some(error),
+        ExchangeError::Hyper(error) if error.is_parse() => return true,
+        ExchangeError::Hyper(error) => error.source().and_then(|source| source.downcast_ref()),
+    };
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::InvalidData)
 }
 
-fn of_http2(error: &hyper::Error) -> Option<&h2::Error> {
-    std::error::Error::source(error)?.downcast_ref()
+fn of_http2(error: &ExchangeError) -> Option<&h2::Error> {
+    match error {
+        ExchangeError::Hyper(error) => error.source()?.downcast_ref(),
+        ExchangeError::Own(_) => None,
+    }
 }
 
 fn rejected(reject: Reject) -> (StatusCode, Reason) {

@@ -15,11 +15,9 @@ use super::bound::{AnswerBound, Bounded};
 use super::flood::{Counted, Greeting};
 use super::permit::Permit;
 use crate::http::body::RequestBody;
+use crate::http::client::ANSWER_HEAD;
 use crate::http::serve::LocalExecutor;
 use crate::tls::stream::Stream;
-
-/// Most bytes of an answer's head.
-const ANSWER_HEAD: usize = 128 * 1024;
 
 /// Begins HTTP/1; `ended` is called when the connection has.
 pub(super) async fn http1(

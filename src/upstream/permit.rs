@@ -13,7 +13,7 @@ use crate::telemetry::backend::BackendMetrics;
 
 /// Stands for one open connection to a backend.
 #[derive(Debug)]
-pub(super) struct Permit {
+pub(crate) struct Permit {
     metrics: Arc<BackendMetrics>,
     freed: Arc<Notify>,
 }

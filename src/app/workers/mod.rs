@@ -177,6 +177,7 @@ async fn serve(
             },
             // The worker holds a sender itself.
             Ok(()) = pressed.changed() => worker.pools.relieve(),
+            () = worker.pools.touched() => worker.pools.look(),
             _ = sweep.tick() => {
                 let now = Instant::now();
                 worker.clock.set(now);

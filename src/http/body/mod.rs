@@ -3,6 +3,7 @@
 
 mod request;
 mod response;
+mod upstream;
 
 use bytes::Bytes;
 use http_body::Frame;
@@ -11,6 +12,7 @@ pub(crate) use self::request::{
     BrokenRequestBody, RequestBody, RequestProgress, RequestTrouble, Stream,
 };
 pub(crate) use self::response::{Cut, End, Finish, ResponseBody};
+pub(crate) use self::upstream::UpstreamBody;
 use super::headers;
 
 /// The frame as the other side gets it.

@@ -9,10 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::passed_on;
+use super::{UpstreamBody, passed_on};
 use crate::http::compression::Compressed;
 use crate::http::grpc_web::Dialect;
 use crate::http::recall::Recall;
@@ -69,7 +68,7 @@ struct Idle {
 enum Source {
     Done,
     Own(Bytes),
-    Upstream(Incoming),
+    Upstream(UpstreamBody),
     Compressed(Pin<Box<Compressed>>),
 }
 
@@ -100,8 +99,8 @@ impl ResponseBody {
     }
 
     /// An endpoint's body.
-    pub(crate) fn upstream(incoming: Incoming) -> Self {
-        Self::new(Source::Upstream(incoming))
+    pub(crate) fn upstream(body: UpstreamBody) -> Self {
+        Self::new(Source::Upstream(body))
     }
 
     /// An endpoint's body, compressed.
@@ -230,7 +229,7 @@ impl Body for ResponseBody {
                 this.end(End::Complete);
                 return Poll::Ready((!bytes.is_empty()).then_some(Ok(Frame::data(bytes))));
             }
-            Source::Upstream(incoming) => Pin::new(incoming).poll_frame(cx).map_err(drop),
+            Source::Upstream(body) => Pin::new(body).poll_frame(cx).map_err(drop),
             Source::Compressed(body) => body.as_mut().poll_frame(cx).map_err(drop),
         };
         let Poll::Ready(frame) = polled else {
@@ -278,7 +277,7 @@ impl Body for ResponseBody {
         match &self.source {
             Source::Done => true,
             Source::Own(bytes) => bytes.is_empty(),
-            Source::Upstream(incoming) => incoming.is_end_stream(),
+            Source::Upstream(body) => body.is_end_stream(),
             Source::Compressed(body) => body.is_end_stream(),
         }
     }
@@ -288,7 +287,7 @@ impl Body for ResponseBody {
             Source::Done => SizeHint::with_exact(0),
             Source::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Source::Upstream(_) if self.web.is_some() => SizeHint::default(),
-            Source::Upstream(incoming) => incoming.size_hint(),
+            Source::Upstream(body) => body.size_hint(),
             Source::Compressed(body) => body.size_hint(),
         }
     }

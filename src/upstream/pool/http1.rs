@@ -4,16 +4,19 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::task::Context;
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::http1;
 
 use super::lease::{Lease, Sender};
-use super::{Pool, is_late};
+use super::{Pool, Wanted, is_late};
 use crate::http::body::RequestBody;
+use crate::http::client;
 use crate::tls::stream::Fault;
 use crate::upstream::backend::PoolSettings;
 use crate::upstream::bound::AnswerBound;
+use crate::upstream::permit::Permit;
 
 /// A request that must not be sent twice does not go on a connection that has been kept for longer, as
 /// its endpoint may just be closing it. See [`Kept::patience`].
@@ -27,10 +30,18 @@ pub(super) struct Kept {
     survived: Cell<Duration>,
 }
 
+/// A connection, and who drives it.
+#[derive(Debug)]
+pub(crate) enum Http1 {
+    /// The task of the request that has it. No request with a body, and no tunnel.
+    Own(Rc<client::Connection>, Permit),
+    /// hyper, in a task of its own.
+    Hyper(http1::SendRequest<RequestBody>, AnswerBound),
+}
+
 #[derive(Debug)]
 pub(super) struct IdleHttp1 {
-    pub(super) sender: http1::SendRequest<RequestBody>,
-    pub(super) bound: AnswerBound,
+    pub(super) link: Http1,
     pub(super) fault: Option<Fault>,
     pub(super) born: Instant,
     pub(super) since: Instant,
@@ -38,11 +49,44 @@ pub(super) struct IdleHttp1 {
     pub(super) kept: Option<Duration>,
 }
 
+impl Http1 {
+    /// Whether no other request may follow, as far as is known.
+    pub(super) fn is_over(&self) -> bool {
+        match self {
+            Self::Own(connection, _) => !connection.is_ready(),
+            Self::Hyper(sender, _) => sender.is_closed(),
+        }
+    }
+
+    /// The same, looking for what the endpoint may have sent. Where it is not over, `cx` is told.
+    fn is_found_over(&self, cx: &mut Context<'_>) -> bool {
+        match self {
+            Self::Own(connection, _) => connection.poll_over(cx).is_ready(),
+            Self::Hyper(sender, _) => sender.is_closed(),
+        }
+    }
+
+    fn fits(&self, duplex: bool) -> bool {
+        matches!(self, Self::Hyper(..)) == duplex
+    }
+
+    /// As a request with a body needs it.
+    async fn made_duplex(self, pool: &Rc<Pool>) -> Option<Self> {
+        match self {
+            Self::Own(connection, permit) => {
+                let stream = connection.into_stream()?;
+                pool.begin_hyper(stream, permit).await.ok()
+            }
+            hyper @ Self::Hyper(..) => Some(hyper),
+        }
+    }
+}
+
 impl IdleHttp1 {
     /// The first request of a connection that was just made.
     pub(super) fn begin(self, pool: &Rc<Pool>) -> Lease {
         Lease {
-            sender: Sender::Http1(self.sender, self.bound),
+            sender: Sender::Http1(self.link),
             reused: false,
             fault: self.fault,
             born: self.born,
@@ -54,15 +98,28 @@ impl IdleHttp1 {
 
     fn is_over(&self, now: Instant, settings: &PoolSettings) -> bool {
         let spent = now.saturating_duration_since(self.since);
-        self.sender.is_closed()
+        self.link.is_over()
             || is_late(settings, now, self.born, self.since)
             || self.kept.is_some_and(|kept| spent > kept)
     }
 }
 
 impl Kept {
-    pub(super) fn keep(&self, idle: IdleHttp1) {
-        self.idle.borrow_mut().push(idle);
+    /// Unless the endpoint has closed it. `cx` is told when it does.
+    pub(super) fn keep(&self, idle: IdleHttp1, cx: &mut Context<'_>) -> bool {
+        let open = !idle.link.is_found_over(cx);
+        if open {
+            self.idle.borrow_mut().push(idle);
+        }
+        open
+    }
+
+    /// The one that was used last of those that fit, else of all.
+    fn take(&self, duplex: bool) -> Option<IdleHttp1> {
+        let mut idle = self.idle.borrow_mut();
+        let last = idle.len().checked_sub(1)?;
+        let fits = idle.iter().rposition(|idle| idle.link.fits(duplex));
+        Some(idle.remove(fits.unwrap_or(last)))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -76,32 +133,43 @@ impl Kept {
     }
 
     /// The connection that was used last, since it is the least likely to have gone stale.
-    pub(super) async fn lease(pool: &Rc<Pool>, repeatable: bool) -> Option<Lease> {
+    pub(super) async fn lease(pool: &Rc<Pool>, wanted: Wanted<'_>) -> Option<Lease> {
         let this = &pool.http1;
         loop {
-            let mut idle = this.idle.borrow_mut().pop()?;
+            let mut idle = this.take(wanted.duplex)?;
             let now = Instant::now();
             if idle.is_over(now, &pool.settings) {
                 continue;
             }
-            if !repeatable && now.saturating_duration_since(idle.since) > this.patience() {
+            if !wanted.repeatable && now.saturating_duration_since(idle.since) > this.patience() {
                 this.idle.borrow_mut().push(idle);
                 return None;
             }
             // hyper is ready once its task has seen the end of the last exchange.
-            if idle.sender.ready().await.is_err() {
+            if let Http1::Hyper(sender, _) = &mut idle.link
+                && sender.ready().await.is_err()
+            {
                 continue;
             }
             // A close that has arrived may not have been looked at yet. Yielding to the runtime polls
             // the sockets, and whoever waits for one runs before this goes on.
-            if !repeatable {
+            if !wanted.repeatable {
                 tokio::task::yield_now().await;
-                if idle.sender.is_closed() {
-                    continue;
-                }
             }
+            if idle.link.is_found_over(&mut pool.context()) {
+                continue;
+            }
+            let link = if wanted.duplex {
+                // Out of line, so that the others do not carry its state.
+                let Some(link) = Box::pin(idle.link.made_duplex(pool)).await else {
+                    continue;
+                };
+                link
+            } else {
+                idle.link
+            };
             return Some(Lease {
-                sender: Sender::Http1(idle.sender, idle.bound),
+                sender: Sender::Http1(link),
                 reused: true,
                 fault: idle.fault,
                 born: idle.born,
@@ -119,11 +187,11 @@ impl Kept {
         FRESH.min(self.survived.get() / 2)
     }
 
-    /// Forgets those that the endpoint has closed.
-    pub(super) fn closed(&self) {
+    /// Forgets those that the endpoint has closed. Of the others, `cx` is told.
+    pub(super) fn closed(&self, cx: &mut Context<'_>) {
         let now = Instant::now();
         self.idle.borrow_mut().retain(|idle| {
-            let closed = idle.sender.is_closed();
+            let closed = idle.link.is_found_over(cx);
             if closed {
                 self.closed_after(now.saturating_duration_since(idle.since));
             }

@@ -7,15 +7,14 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue};
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 
 use super::Pool;
-use super::http1::IdleHttp1;
+use super::http1::{Http1, IdleHttp1};
 use crate::http::body::RequestBody;
 use crate::http::headers::KEEP_ALIVE;
 use crate::tls::stream::Fault;
 use crate::upstream::begin::Allowed;
-use crate::upstream::bound::AnswerBound;
 
 /// The right to send one request.
 #[derive(Debug)]
@@ -34,7 +33,7 @@ pub(crate) struct Lease {
 /// The sending half of a connection.
 #[derive(Debug)]
 pub(crate) enum Sender {
-    Http1(http1::SendRequest<RequestBody>, AnswerBound),
+    Http1(Http1),
     Http2(Http2Stream),
 }
 
@@ -89,24 +88,25 @@ impl Lease {
     /// Gives the connection back after a response that ended in order. Without this call the
     /// connection is closed (HTTP/1) or loses just the stream (HTTP/2).
     pub(crate) fn release(self, now: Instant) {
-        let Sender::Http1(sender, bound) = self.sender else {
+        let Sender::Http1(link) = self.sender else {
             return;
         };
         let settings = &self.pool.settings;
         let aged = !settings.max_age.is_zero()
             && now.saturating_duration_since(self.born) > settings.max_age;
-        if sender.is_closed() || aged || !self.pool.may_keep() {
+        if link.is_over() || aged || !self.pool.may_keep() {
             return;
         }
-        self.pool.http1.keep(IdleHttp1 {
-            sender,
-            bound,
+        let idle = IdleHttp1 {
+            link,
             fault: self.fault,
             born: self.born,
             since: now,
             kept: self.kept,
-        });
-        self.pool.has_freed();
+        };
+        if self.pool.keep(idle) {
+            self.pool.has_freed();
+        }
     }
 
     /// Learns that the endpoint closed the connection instead of answering on it.
@@ -119,10 +119,12 @@ impl Lease {
     /// Learns from the head of an answer how long the endpoint keeps the connection (RFC 9112, 9.3;
     /// `Keep-Alive: timeout=5`).
     pub(crate) fn answered(&mut self, headers: &HeaderMap) {
-        let Sender::Http1(_, bound) = &self.sender else {
+        let Sender::Http1(link) = &self.sender else {
             return;
         };
-        bound.lift();
+        if let Http1::Hyper(_, bound) = link {
+            bound.lift();
+        }
         if let Some(told) = headers.get(KEEP_ALIVE).and_then(keep_alive_timeout) {
             let margin = (told / 2).min(Duration::from_secs(1));
             self.kept = Some(told - margin);

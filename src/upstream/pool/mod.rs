@@ -6,6 +6,7 @@
 mod http1;
 mod http2;
 mod lease;
+mod watch;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -13,24 +14,28 @@ use std::collections::hash_map::Entry;
 use std::rc::{self, Rc};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
+pub(crate) use self::http1::Http1;
 use self::http1::{IdleHttp1, Kept};
 use self::http2::{SharedAll, SharedHttp2};
 pub(crate) use self::lease::{Http2Stream, Lease, Sender};
+use self::watch::Watch;
 use super::backend::{Backend, PoolSettings, Protocol};
 use super::begin;
 use super::connect::{ConnectError, connect};
 use super::endpoint::{Endpoint, EndpointId};
 use super::permit::{Pending, Permit};
+use crate::http::client;
 use crate::proxy_protocol::Addresses;
 use crate::telemetry::backend::BackendMetrics;
 use crate::tls::stream::Stream;
 
 /// Tells every worker that somebody waits for a connection.
-pub(crate) type Pressure = watch::Sender<()>;
+pub(crate) type Pressure = tokio::sync::watch::Sender<()>;
 
 /// Every kept connection of a worker; or, where connections tell whose they are, of one client.
 #[derive(Debug)]
@@ -39,6 +44,8 @@ pub(crate) struct Pools {
     /// Of clients. Those that have left are forgotten by a sweep.
     of_clients: RefCell<Vec<rc::Weak<Self>>>,
     pressure: Pressure,
+    /// Is told that an endpoint has done something to a kept connection.
+    touched: Arc<Notify>,
 }
 
 /// The kept connections to one endpoint.
@@ -50,6 +57,8 @@ struct Pool {
     metrics: Arc<BackendMetrics>,
     http1: Kept,
     http2: SharedAll,
+    watch: Arc<Watch>,
+    waker: Waker,
     /// The endpoint has chosen HTTP/1.1 where it could have HTTP/2.
     chose_http1: Cell<bool>,
     /// Requests of this worker that wait for a connection to this endpoint.
@@ -69,6 +78,8 @@ pub(crate) struct Wanted<'a> {
     /// It asks for a tunnel. Where the endpoint chooses the version, that is HTTP/1.1, unless it is known
     /// to take tunnels over HTTP/2.
     pub(crate) tunnel: bool,
+    /// It needs both directions at once: it has a body, or asks for a tunnel.
+    pub(crate) duplex: bool,
 }
 
 /// A connection that was just made, as the endpoint chose it.
@@ -79,10 +90,37 @@ enum Opened {
 
 impl Pools {
     pub(crate) fn new(pressure: Pressure) -> Self {
+        Self::told(pressure, Arc::default())
+    }
+
+    fn told(pressure: Pressure, touched: Arc<Notify>) -> Self {
         Self {
             by_endpoint: RefCell::default(),
             of_clients: RefCell::default(),
             pressure,
+            touched,
+        }
+    }
+
+    /// Until an endpoint has done something to a kept connection: time to [`look`](Self::look).
+    pub(crate) async fn touched(&self) {
+        self.touched.notified().await;
+    }
+
+    /// Forgets kept connections that their endpoints have closed.
+    pub(crate) fn look(&self) {
+        for pools in self
+            .of_clients
+            .borrow()
+            .iter()
+            .filter_map(rc::Weak::upgrade)
+        {
+            pools.look();
+        }
+        for pool in self.by_endpoint.borrow().values() {
+            if pool.watch.was_touched() {
+                pool.http1.closed(&mut pool.context());
+            }
         }
     }
 
@@ -110,7 +148,7 @@ impl Pools {
             let http1 = pool.speaks_http1(backend, wanted);
             let kept = match (http1, wanted.new) {
                 (true, true) => None,
-                (true, false) => Kept::lease(&pool, wanted.repeatable).await,
+                (true, false) => Kept::lease(&pool, wanted).await,
                 (false, new) => SharedAll::lease(&pool, new).await,
             };
             if let Some(lease) = kept {
@@ -194,9 +232,10 @@ impl Pools {
             repeatable: false,
             new: true,
             tunnel: false,
+            duplex: false,
         };
         match pool.open(backend, endpoint, wanted, permit).await? {
-            Opened::Http1(idle) => pool.http1.keep(idle),
+            Opened::Http1(idle) => drop(pool.keep(idle)),
             Opened::Http2(shared) => pool.http2.share(&shared, None),
         }
         pool.has_freed();
@@ -206,7 +245,10 @@ impl Pools {
     fn pool(&self, backend: &Backend, endpoint: &Arc<Endpoint>) -> Rc<Pool> {
         let mut pools = self.by_endpoint.borrow_mut();
         let fresh = || {
+            let watch = Watch::new(&self.touched);
             Rc::new(Pool {
+                waker: Arc::clone(&watch).into(),
+                watch,
                 endpoint: Arc::downgrade(endpoint),
                 gone: endpoint.gone(),
                 settings: backend.settings().pool,
@@ -224,6 +266,7 @@ impl Pools {
                 if entry.get().settings != backend.settings().pool {
                     let (old, new) = (Rc::clone(entry.get()), fresh());
                     new.http1.swap(&old.http1);
+                    new.http1.closed(&mut new.context());
                     new.http2.swap(&old.http2);
                     new.chose_http1.swap(&old.chose_http1);
                     entry.insert(new);
@@ -237,7 +280,8 @@ impl Pools {
     /// For one client's connections, which no other client gets. They close when this is dropped, and
     /// until then are swept with the worker's.
     pub(crate) fn of_client(&self) -> Rc<Self> {
-        let pools = Rc::new(Self::new(self.pressure.clone()));
+        let pools = Self::told(self.pressure.clone(), Arc::clone(&self.touched));
+        let pools = Rc::new(pools);
         self.of_clients.borrow_mut().push(Rc::downgrade(&pools));
         pools
     }
@@ -308,6 +352,16 @@ impl Pool {
         wanted && !self.is_gone() && self.http1.len() < self.settings.max_idle
     }
 
+    /// Keeps a connection, unless the endpoint has closed it.
+    fn keep(&self, idle: IdleHttp1) -> bool {
+        self.http1.keep(idle, &mut self.context())
+    }
+
+    /// For looking at kept connections.
+    fn context(&self) -> Context<'_> {
+        Context::from_waker(&self.waker)
+    }
+
     /// Closes as many unused connections as requests wait for one to this backend; but not where some
     /// wait for just these.
     fn relieve(&self) {
@@ -362,22 +416,31 @@ impl Pool {
             let opened = begin::http2(stream, permit).await.map_err(failed)?;
             return Ok(Opened::Http2(SharedHttp2::new(opened.0, opened.1, fault)));
         }
-        let pool = Rc::downgrade(self);
-        let ended = move || {
-            if let Some(pool) = pool.upgrade() {
-                pool.http1.closed();
-            }
+        let link = if wanted.duplex {
+            self.begin_hyper(stream, permit).await.map_err(failed)?
+        } else {
+            Http1::Own(client::Connection::new(stream), permit)
         };
-        let opened = begin::http1(stream, permit, ended).await.map_err(failed)?;
         let now = Instant::now();
         Ok(Opened::Http1(IdleHttp1 {
-            sender: opened.0,
-            bound: opened.1,
+            link,
             fault,
             born: now,
             since: now,
             kept: None,
         }))
+    }
+
+    /// Lets hyper drive a connection.
+    async fn begin_hyper(self: &Rc<Self>, stream: Stream, permit: Permit) -> hyper::Result<Http1> {
+        let pool = Rc::downgrade(self);
+        let ended = move || {
+            if let Some(pool) = pool.upgrade() {
+                pool.http1.closed(&mut pool.context());
+            }
+        };
+        let (sender, bound) = begin::http1(stream, permit, ended).await?;
+        Ok(Http1::Hyper(sender, bound))
     }
 }
 

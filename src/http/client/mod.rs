@@ -1,0 +1,243 @@
+//! A connection of HTTP/1 to an endpoint, used by whoever asks: one request without a body at a time.
+//!
+//! hyper drives a connection in a task of its own; two switches of tasks and two channels a request cost
+//! more than what they carry. Here the task that asks writes the request with one `send` and reads the
+//! answer. Requests with bodies and tunnels need both directions at once: they stay hyper's.
+//! An answer that hyper refuses is refused here. Must not know when a connection is used again.
+
+mod body;
+mod head;
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Buf, BytesMut};
+use http::{Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::io::poll_read_buf;
+
+pub(crate) use self::body::Body;
+use self::head::Parsed;
+use crate::tls::stream::Stream;
+
+/// Most bytes of an answer's head.
+pub(crate) const ANSWER_HEAD: usize = 128 * 1024;
+/// Most bytes before the end of the final head, informational ones included.
+const BEFORE_THE_BODY: usize = 512 * 1024;
+/// What is read at a time until an answer turns out to be large. One for all connections of a thread, so
+/// that those that wait hold none.
+const PIECE: usize = 16 * 1024;
+
+thread_local! {
+    static READ: RefCell<Vec<u8>> = RefCell::new(vec![0; PIECE]);
+    static WRITE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    /// None once another engine has it.
+    stream: RefCell<Option<Stream>>,
+    state: Cell<State>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The last answer has been read to its end.
+    Ready,
+    /// In an exchange; left there, the connection is of no use.
+    Busy,
+    /// It ends after this answer, or has ended.
+    Over,
+}
+
+/// Why there is no answer, or no more of it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The connection broke.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// It was closed in order, before the end of an answer.
+    #[error("the connection was closed before the message was complete")]
+    Closed,
+    /// An answer came that is none, or that is larger than its bound.
+    #[error("not HTTP/1: {0}")]
+    Unreadable(&'static str),
+}
+
+/// A request that got no answer.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) error: Error,
+    /// Nothing of it has reached the endpoint.
+    pub(crate) unsent: bool,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        let unsent = false;
+        Self { error, unsent }
+    }
+}
+
+impl Connection {
+    /// One that was just made.
+    pub(crate) fn new(stream: Stream) -> Rc<Self> {
+        Rc::new(Self {
+            stream: RefCell::new(Some(stream)),
+            state: Cell::new(State::Ready),
+        })
+    }
+
+    /// For another engine, where nothing is on the way.
+    pub(crate) fn into_stream(self: Rc<Self>) -> Option<Stream> {
+        let stream = self.stream.take();
+        stream.filter(|_| self.state.get() == State::Ready)
+    }
+
+    /// Whether another request may follow.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.state.get() == State::Ready
+    }
+
+    /// Ready when no other request may follow: also because the endpoint has closed the connection, or
+    /// has sent what nobody asked for.
+    pub(crate) fn poll_over(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_ready() {
+            let mut byte = [0];
+            let mut byte = ReadBuf::new(&mut byte);
+            // Whatever comes, the end included, is the end.
+            if self
+                .with_stream(|stream| stream.poll_read(cx, &mut byte))
+                .is_pending()
+            {
+                return Poll::Pending;
+            }
+            self.state.set(State::Over);
+        }
+        Poll::Ready(())
+    }
+
+    /// Sends a request that has no body, and waits for the head of the final answer.
+    ///
+    /// Informational answers end here (see `proxy::attempt::send`).
+    ///
+    /// # Errors
+    /// The connection is of no use then.
+    pub(crate) async fn exchange<B>(
+        self: &Rc<Self>,
+        request: &Request<B>,
+    ) -> Result<Response<Body>, Failed> {
+        self.state.set(State::Busy);
+        self.send(request).await?;
+        let (mut came, mut looked) = (0, 0);
+        let mut buffer = BytesMut::new();
+        loop {
+            came += poll_fn(|cx| self.poll_receive(cx, &mut buffer))
+                .await
+                .map_err(Error::Io)
+                .and_then(some)?;
+            while head::may_be_complete(&buffer, looked) {
+                let mut bytes = buffer.freeze();
+                match head::parse(&bytes, request.method())? {
+                    Parsed::Final(response, framing, len) => {
+                        bytes.advance(len);
+                        let body = Body::new(self, framing, bytes);
+                        return Ok(response.map(|()| body));
+                    }
+                    Parsed::Interim(len) => {
+                        bytes.advance(len);
+                        (buffer, looked) = (bytes.into(), 0);
+                    }
+                    Parsed::Partial => {
+                        buffer = bytes.into();
+                        break;
+                    }
+                }
+            }
+            looked = buffer.len();
+            if looked > ANSWER_HEAD || came > BEFORE_THE_BODY {
+                return Err(Error::Unreadable("the head is too large").into());
+            }
+        }
+    }
+
+    async fn send<B>(&self, request: &Request<B>) -> Result<(), Failed> {
+        let begun = poll_fn(|cx| {
+            WRITE.with_borrow_mut(|head| {
+                head.clear();
+                head::write(request, head);
+                let written = ready!(self.with_stream(|stream| stream.poll_write(cx, head)))?;
+                // All of it, unless the socket is full.
+                Poll::Ready(Ok(head.get(written..).unwrap_or_default().to_vec()))
+            })
+        });
+        let rest = begun.await.map_err(|error: io::Error| Failed {
+            error: error.into(),
+            unsent: true,
+        })?;
+        let mut rest = &rest[..];
+        while !rest.is_empty() {
+            let written = poll_fn(|cx| self.with_stream(|stream| stream.poll_write(cx, rest)));
+            let written = written.await.map_err(Error::Io).and_then(some)?;
+            rest = rest.get(written..).unwrap_or_default();
+        }
+        let flushed = poll_fn(|cx| self.with_stream(|stream| stream.poll_flush(cx)));
+        Ok(flushed.await.map_err(Error::Io)?)
+    }
+
+    /// Reads what has come, behind what is there already; how many bytes, none at the end.
+    fn poll_receive(&self, cx: &mut Context<'_>, into: &mut BytesMut) -> Poll<io::Result<usize>> {
+        READ.with_borrow_mut(|piece| {
+            let mut piece = ReadBuf::new(piece);
+            ready!(self.with_stream(|stream| stream.poll_read(cx, &mut piece)))?;
+            into.extend_from_slice(piece.filled());
+            Poll::Ready(Ok(piece.filled().len()))
+        })
+    }
+
+    /// The same without a copy, for what is large.
+    fn poll_receive_large(
+        &self,
+        cx: &mut Context<'_>,
+        into: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        self.with_stream(|stream| poll_read_buf(stream, cx, into))
+    }
+
+    fn with_stream<T>(
+        &self,
+        poll: impl FnOnce(Pin<&mut Stream>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        match &mut *self.stream.borrow_mut() {
+            Some(stream) => poll(Pin::new(stream)),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+}
+
+impl Drop for Connection {
+    /// Over TLS the end is told (RFC 8446, 6.1), if the socket takes it at once.
+    fn drop(&mut self) {
+        if let Some(stream @ Stream::Tls(..)) = self.stream.get_mut() {
+            let mut cx = Context::from_waker(Waker::noop());
+            let _told = Pin::new(stream).poll_shutdown(&mut cx);
+        }
+    }
+}
+
+/// An end before its time.
+fn some(count: usize) -> Result<usize, Error> {
+    if count > 0 {
+        Ok(count)
+    } else {
+        Err(Error::Closed)
+    }
+}
+
+#[cfg(test)]
+mod tests;
