@@ -24,7 +24,7 @@
 //!
 //! From low to high; a module uses lower ones only, and `tests/architecture.rs` keeps it so:
 //! `config`, `telemetry`, `drain`, `proxy_protocol` | `tls` | `route`, `split`, `rollout`, `http` |
-//! `upstream` | `snapshot` | `proxy`, `steering` | `listener`, `admin` | `app` | `cli` | `fuzz`.
+//! `upstream` | `snapshot` | `proxy`, `steering` | `listener`, `admin` | `app` | `cli` | `fuzz`, `measured`.
 //!
 //! # Invariants
 //!
@@ -47,6 +47,7 @@ pub mod cli;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
+pub mod measured;
 
 mod app;
 

@@ -17,7 +17,7 @@ const LEVELS: &[&[&str]] = &[
     &["admin"],
     &["app"],
     &["cli"],
-    &["fuzz"],
+    &["fuzz", "measured"],
 ];
 
 /// Lines that a file may have.

@@ -476,7 +476,7 @@ fn promises_body(headers: &HeaderMap) -> bool {
 
 /// Brings the head into the form that the next hop gets. Removal comes first, so that no `Connection`
 /// line can strip what is set here.
-fn for_next_hop(
+pub(crate) fn for_next_hop(
     parts: &mut request::Parts,
     connection: &Connection,
     listener: &Listener,
