@@ -48,7 +48,8 @@ pub(crate) fn settle(headers: &mut HeaderMap) -> Result<(), Ambiguous> {
     Ok(())
 }
 
-fn decimal(value: &HeaderValue) -> Option<u64> {
+/// A number without a sign.
+pub(crate) fn decimal(value: &HeaderValue) -> Option<u64> {
     let digits = value.to_str().ok()?;
     // `u64` takes a sign.
     let plain = digits.bytes().all(|b| b.is_ascii_digit());

@@ -18,7 +18,7 @@ use super::context::Connection;
 use super::error::{ExchangeError, ProxyError, is_unprocessed, is_unreadable};
 use super::retry::Head;
 use crate::http::body::{RequestBody, RequestProgress, UpstreamBody};
-use crate::http::{framing, websocket};
+use crate::http::{framing, spare, websocket};
 use crate::telemetry::backend::{AttemptOutcome, RetryReason};
 use crate::upstream::backend::Backend;
 use crate::upstream::connect::ConnectError;
@@ -147,7 +147,9 @@ async fn exchange(
             unsent,
         } = match sent_on {
             Ok(mut response) => {
-                framing::settle(response.headers_mut()).map_err(ProxyError::Answer)?;
+                if let UpstreamBody::Hyper(_) = response.body() {
+                    framing::settle(response.headers_mut()).map_err(ProxyError::Answer)?;
+                }
                 lease.answered(response.headers());
                 if let Some(key) = &key {
                     websocket::from_connected(&mut response, key);
@@ -207,7 +209,10 @@ pub(super) async fn send(
         Sender::Http1(Http1::Own(connection, _)) => {
             let sent = connection.exchange(&request).await;
             return match sent {
-                Ok(response) => Ok(response.map(UpstreamBody::Own)),
+                Ok(response) => {
+                    spare::give(request.into_parts().0.headers);
+                    Ok(response.map(UpstreamBody::Own))
+                }
                 Err(failed) => Err(Failed {
                     error: failed.error.into(),
                     request: Some(request),

@@ -13,7 +13,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use httparse::Status;
 
-use super::head::{FIELDS, Framing, Length, headers};
+use super::head::{FIELDS, Framing, Length, trailers};
 use super::{Connection, Error, PIECE, State};
 
 /// What is read at a time of an answer that has turned out to be large.
@@ -163,7 +163,7 @@ impl Body {
         let Status::Complete((len, fields)) = parsed else {
             return self.incomplete(TRAILERS);
         };
-        let trailers = headers(&received, fields)?;
+        let trailers = trailers(&received, fields)?;
         self.received.advance(len);
         self.end();
         Ok((!trailers.is_empty()).then(|| Frame::trailers(trailers)))

@@ -10,6 +10,8 @@ use hyper::ext::ReasonPhrase;
 use std::mem::MaybeUninit;
 
 use super::Error;
+use crate::http::framing::decimal;
+use crate::http::{names, spare};
 
 /// Most fields of an answer, as hyper has it.
 pub(super) const FIELDS: usize = 100;
@@ -103,86 +105,100 @@ pub(super) fn parse(bytes: &Bytes, method: &Method) -> Result<Parsed, Error> {
     {
         response.extensions_mut().insert(phrase);
     }
-    *response.headers_mut() = headers(bytes, head.headers)?;
-    let framing = framing(&response, method)?;
+    let old = head.version == Some(0);
+    let fields = fields_of(bytes, head.headers, response.headers_mut())?;
+    let framing = fields.framing(old, status, method)?;
     Ok(Parsed::Final(response, framing, len))
 }
 
-/// Fields as slices of what they were read from.
-pub(super) fn headers(bytes: &Bytes, fields: &[httparse::Header<'_>]) -> Result<HeaderMap, Error> {
-    let mut headers = HeaderMap::with_capacity(fields.len());
+/// What the fields of an answer say of its end.
+#[derive(Debug, Default)]
+struct Fields {
+    chunked: bool,
+    length: Option<u64>,
+    closes: bool,
+}
+
+/// Fields as slices of what they were read from, with one framing at most: what [`framing::settle`] does
+/// to an answer that hyper has read.
+///
+/// [`framing::settle`]: crate::http::framing::settle
+fn fields_of(
+    bytes: &Bytes,
+    fields: &[httparse::Header<'_>],
+    headers: &mut HeaderMap,
+) -> Result<Fields, Error> {
+    *headers = spare::take(fields.len());
+    let mut told = Fields::default();
     for field in fields {
-        let name = HeaderName::from_bytes(field.name.as_bytes());
-        let name = name.map_err(|_| Error::Unreadable("the name of a field"))?;
-        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
-        let value = value.map_err(|_| Error::Unreadable("the value of a field"))?;
+        let (name, mut value) = read(bytes, field)?;
+        if name == CONTENT_LENGTH {
+            let length = decimal(&value).ok_or(CONTENT_LENGTH_IS)?;
+            match told.length.replace(length) {
+                Some(other) if other != length => return Err(CONTENT_LENGTH_IS),
+                Some(_) => continue,
+                // Some read leading zeros as octal.
+                None if value.len() > 1 && value.as_bytes()[0] == b'0' => value = length.into(),
+                None => {}
+            }
+        } else if name == TRANSFER_ENCODING {
+            let chunked = value.as_bytes().eq_ignore_ascii_case(b"chunked");
+            if !chunked || told.chunked {
+                return Err(Error::Unreadable(
+                    "Transfer-Encoding must be exactly `chunked`",
+                ));
+            }
+            told.chunked = true;
+        } else if name == CONNECTION {
+            let mut options = value.as_bytes().split(|byte| *byte == b',');
+            told.closes |= options.any(|it| it.trim_ascii().eq_ignore_ascii_case(b"close"));
+        }
+        headers.append(name, value);
+    }
+    Ok(told)
+}
+
+const CONTENT_LENGTH_IS: Error = Error::Unreadable("Content-Length must be one decimal number");
+
+impl Fields {
+    /// RFC 9112, 6.3. `old` is HTTP/1.0.
+    fn framing(&self, old: bool, status: StatusCode, method: &Method) -> Result<Framing, Error> {
+        let switched = status == StatusCode::SWITCHING_PROTOCOLS;
+        let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let length = match self.length {
+            _ if bodiless || switched || *method == Method::HEAD => Length::Bytes(0),
+            _ if self.chunked && old => {
+                return Err(Error::Unreadable("HTTP/1.0 has no Transfer-Encoding"));
+            }
+            _ if self.chunked => Length::Chunked,
+            Some(length) => Length::Bytes(length),
+            None => Length::UntilClose,
+        };
+        // HTTP/1.0 knows connections that are kept only as an extension, which we do not ask for.
+        let closes = old || switched || self.closes || length == Length::UntilClose;
+        Ok(Framing {
+            length,
+            keep_alive: !closes,
+        })
+    }
+}
+
+/// Trailers, as slices of what they were read from.
+pub(super) fn trailers(bytes: &Bytes, fields: &[httparse::Header<'_>]) -> Result<HeaderMap, Error> {
+    let mut headers = HeaderMap::new();
+    for field in fields {
+        let (name, value) = read(bytes, field)?;
         headers.append(name, value);
     }
     Ok(headers)
 }
 
-/// RFC 9112, 6.3.
-fn framing(response: &Response<()>, method: &Method) -> Result<Framing, Error> {
-    let headers = response.headers();
-    let old = response.version() == Version::HTTP_10;
-    let bodiless = matches!(
-        response.status(),
-        StatusCode::SWITCHING_PROTOCOLS | StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
-    );
-    let length = if bodiless || *method == Method::HEAD {
-        Length::Bytes(0)
-    } else if headers.contains_key(TRANSFER_ENCODING) {
-        if old {
-            return Err(Error::Unreadable("HTTP/1.0 has no Transfer-Encoding"));
-        }
-        if is_chunked(headers) {
-            Length::Chunked
-        } else {
-            Length::UntilClose
-        }
-    } else if headers.contains_key(CONTENT_LENGTH) {
-        let length = content_length(headers);
-        Length::Bytes(length.ok_or(Error::Unreadable("the Content-Length"))?)
-    } else {
-        Length::UntilClose
-    };
-    // HTTP/1.0 knows connections that are kept only as an extension, which we do not ask for.
-    let closes = old
-        || response.status() == StatusCode::SWITCHING_PROTOCOLS
-        || length == Length::UntilClose
-        || headers.get_all(CONNECTION).iter().any(|value| {
-            let options = value.as_bytes().split(|byte| *byte == b',');
-            options
-                .map(<[u8]>::trim_ascii)
-                .any(|option| option.eq_ignore_ascii_case(b"close"))
-        });
-    Ok(Framing {
-        length,
-        keep_alive: !closes,
-    })
-}
-
-/// Whether the last coding is `chunked`.
-fn is_chunked(headers: &HeaderMap) -> bool {
-    let last = headers.get_all(TRANSFER_ENCODING).iter().next_back();
-    let last = last.and_then(|value| value.as_bytes().rsplit(|byte| *byte == b',').next());
-    last.is_some_and(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"))
-}
-
-/// The one number that all of them say.
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    let mut one = None;
-    for value in headers.get_all(CONTENT_LENGTH) {
-        for digits in value.to_str().ok()?.split(',').map(str::trim) {
-            // `u64` takes a sign.
-            let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
-            let number = digits.parse().ok().filter(|_| plain)?;
-            if *one.get_or_insert(number) != number {
-                return None;
-            }
-        }
-    }
-    one
+fn read(bytes: &Bytes, field: &httparse::Header<'_>) -> Result<(HeaderName, HeaderValue), Error> {
+    let name = names::read(field.name.as_bytes());
+    let name = name.ok_or(Error::Unreadable("the name of a field"))?;
+    let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
+    let value = value.map_err(|_| Error::Unreadable("the value of a field"))?;
+    Ok((name, value))
 }
 
 fn reason(error: httparse::Error) -> &'static str {
@@ -208,80 +224,73 @@ mod tests {
     #[test]
     fn where_an_answer_ends() {
         use Length::{Bytes, Chunked, UntilClose};
-        for (method, head, length, keep_alive) in [
-            ("GET", "1.1 200 OK\r\nContent-Length: 5\r\n", Bytes(5), true),
+        for (method, line, fields, length, keep_alive) in [
+            ("GET", "1.1 200 OK", "Content-Length: 5", Bytes(5), true),
             (
                 "GET",
-                "1.1 200 OK\r\nContent-Length: 5, 5\r\n",
+                "1.1 200 OK",
+                "Content-Length: 05\r\ncontent-length: 5",
                 Bytes(5),
                 true,
             ),
             (
                 "GET",
-                "1.1 200 OK\r\nContent-Length: 0\r\nConnection: x, Close\r\n",
+                "1.1 200 OK",
+                "Content-Length: 0\r\nConnection: x, Close",
                 Bytes(0),
                 false,
             ),
+            ("GET", "1.0 200 OK", "Content-Length: 5", Bytes(5), false),
             (
                 "GET",
-                "1.0 200 OK\r\nContent-Length: 5\r\n",
-                Bytes(5),
-                false,
-            ),
-            (
-                "GET",
-                "1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n",
+                "1.1 200 OK",
+                "Transfer-Encoding: Chunked",
                 Chunked,
                 true,
             ),
             (
                 "GET",
-                "1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n",
+                "1.1 200 OK",
+                "Transfer-Encoding: chunked\r\nContent-Length: 5",
                 Chunked,
+                true,
+            ),
+            ("GET", "1.1 200 OK", "Server: x", UntilClose, false),
+            ("HEAD", "1.1 200 OK", "Content-Length: 5", Bytes(0), true),
+            ("HEAD", "1.1 200 OK", "Server: x", Bytes(0), true),
+            (
+                "GET",
+                "1.1 204 No Content",
+                "Content-Length: 5",
+                Bytes(0),
                 true,
             ),
             (
                 "GET",
-                "1.1 200 OK\r\nTransfer-Encoding: chunked, gzip\r\n",
-                UntilClose,
+                "1.1 304 Not Modified",
+                "Content-Length: 5",
+                Bytes(0),
+                true,
+            ),
+            (
+                "GET",
+                "1.1 101 Switching Protocols",
+                "Upgrade: x",
+                Bytes(0),
                 false,
             ),
-            (
-                "GET",
-                "1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n",
-                Chunked,
-                true,
-            ),
-            ("GET", "1.1 200 OK\r\n", UntilClose, false),
-            (
-                "HEAD",
-                "1.1 200 OK\r\nContent-Length: 5\r\n",
-                Bytes(0),
-                true,
-            ),
-            ("HEAD", "1.1 200 OK\r\n", Bytes(0), true),
-            (
-                "GET",
-                "1.1 204 No Content\r\nContent-Length: 5\r\n",
-                Bytes(0),
-                true,
-            ),
-            (
-                "GET",
-                "1.1 304 Not Modified\r\nContent-Length: 5\r\n",
-                Bytes(0),
-                true,
-            ),
-            ("GET", "1.1 101 Switching Protocols\r\n", Bytes(0), false),
         ] {
-            let method = method.parse().unwrap();
-            let Parsed::Final(_, framing, len) =
-                parsed(&format!("HTTP/{head}\r\nrest"), method).unwrap()
-            else {
+            let head = format!("HTTP/{line}\r\n{fields}\r\n\r\n");
+            let answer = parsed(&format!("{head}rest"), method.parse().unwrap());
+            let Ok(Parsed::Final(response, framing, len)) = answer else {
                 panic!("{head}");
             };
             assert_eq!(framing, Framing { length, keep_alive }, "{head}");
-            assert_eq!(len, "HTTP/".len() + head.len() + 2, "{head}");
+            assert_eq!(len, head.len());
+            let lengths: Vec<_> = response.headers().get_all(CONTENT_LENGTH).iter().collect();
+            assert!(
+                lengths.len() <= 1 && lengths.iter().all(|it| !it.as_bytes().starts_with(b"00"))
+            );
         }
     }
 
@@ -290,6 +299,10 @@ mod tests {
         for head in [
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\n",
+            "HTTP/1.1 204 No\r\nContent-Length: x\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: \r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n",
             "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",

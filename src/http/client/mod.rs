@@ -32,7 +32,12 @@ const BEFORE_THE_BODY: usize = 512 * 1024;
 /// that those that wait hold none.
 const PIECE: usize = 16 * 1024;
 
+/// What is allocated for heads at a time. One that is still in use keeps it all, so it is small.
+const HEADS_BYTES: usize = 4 * 1024;
+
 thread_local! {
+    /// Heads share what is allocated for several of them.
+    static HEADS: RefCell<BytesMut> = RefCell::default();
     static READ: RefCell<Vec<u8>> = RefCell::new(vec![0; PIECE]);
     static WRITE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
@@ -137,14 +142,15 @@ impl Connection {
         let (mut came, mut looked) = (0, 0);
         let mut buffer = BytesMut::new();
         loop {
-            came += poll_fn(|cx| self.poll_receive(cx, &mut buffer))
+            came += poll_fn(|cx| self.poll_receive_head(cx, &mut buffer))
                 .await
                 .map_err(Error::Io)
                 .and_then(some)?;
             while head::may_be_complete(&buffer, looked) {
-                let mut bytes = buffer.freeze();
+                let mut bytes = buffer.split().freeze();
                 match head::parse(&bytes, request.method())? {
                     Parsed::Final(response, framing, len) => {
+                        HEADS.set(buffer);
                         bytes.advance(len);
                         let body = Body::new(self, framing, bytes);
                         return Ok(response.map(|()| body));
@@ -188,6 +194,26 @@ impl Connection {
         }
         let flushed = poll_fn(|cx| self.with_stream(|stream| stream.poll_flush(cx)));
         Ok(flushed.await.map_err(Error::Io)?)
+    }
+
+    fn poll_receive_head(
+        &self,
+        cx: &mut Context<'_>,
+        into: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        READ.with_borrow_mut(|piece| {
+            let mut piece = ReadBuf::new(piece);
+            ready!(self.with_stream(|stream| stream.poll_read(cx, &mut piece)))?;
+            // Not before something has come: those that wait hold none.
+            if into.capacity() == 0 {
+                *into = HEADS.take();
+                if into.capacity() < piece.filled().len() {
+                    *into = BytesMut::with_capacity(HEADS_BYTES.max(piece.filled().len()));
+                }
+            }
+            into.extend_from_slice(piece.filled());
+            Poll::Ready(Ok(piece.filled().len()))
+        })
     }
 
     /// Reads what has come, behind what is there already; how many bytes, none at the end.
