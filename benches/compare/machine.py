@@ -11,8 +11,11 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
-PROXY_CORES = {1: "0", 2: "0,1"}
-LOAD_CORE = "1"
+CORES = len(os.sched_getaffinity(0))
+# Whether two workers leave cores to the load.
+HAS_FREE_CORES = CORES >= 4
+PROXY_CORES = {1: "0", 2: "0,1" if CORES > 1 else "0"}
+LOAD_CORE = f"2-{CORES - 1}" if HAS_FREE_CORES else "1" if CORES > 1 else "0"
 
 
 def find(program):
@@ -48,27 +51,41 @@ class Processes:
         return self
 
     def __exit__(self, *_):
-        for process in reversed(self.started):
-            end(process)
+        # A second Ctrl-C must not keep the rest of them alive.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        try:
+            for process in self.started:
+                if process.poll() is None:
+                    process.send_signal(signal.SIGTERM)
+            for process in reversed(self.started):
+                end(process)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def start(self, command, core, log):
-        process = subprocess.Popen(
-            ["taskset", "-c", core, *map(str, command)],
-            stdin=subprocess.DEVNULL, stdout=log.open("w"), stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        log.unlink(missing_ok=True)
+        with log.open("a") as out:
+            process = subprocess.Popen(
+                ["taskset", "-c", core, *map(str, command)],
+                stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         self.started.append(process)
         return process
 
 
 def end(process):
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
+    """It has been asked to end; what does not is killed, with all that it has started."""
     try:
         process.wait(5)
     except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        pass
+    # Its session is its own: nobody else's processes are in this group.
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass  # nothing is left of it
+    process.wait()
 
 
 def tree(pid):
@@ -97,10 +114,6 @@ def threads(pid):
     return found
 
 
-def cpu(pid):
-    return sum(threads(pid).values())
-
-
 def least_share(before, after):
     """Of the two threads that have worked most: the part of their work that the lesser one did."""
     more, less = sorted((used - before.get(thread, 0) for thread, used in after.items()), reverse=True)[:2]
@@ -111,9 +124,11 @@ def memory(pid):
     """Proportional set size of the process and its children, in bytes."""
     total = 0
     for one in tree(pid):
-        for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                total += int(line.split()[1]) * 1024
+        try:
+            lines = Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()
+        except OSError:
+            continue  # it has ended
+        total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
     return total
 
 
@@ -131,16 +146,18 @@ def answers(port, secure=None, deadline=30.0):
     return time.monotonic() - began
 
 
-def connects(port, deadline=30.0):
-    """Waits until somebody listens."""
+def connects(port, deadline=30.0, process=None):
+    """Waits until somebody listens; not for a process that has ended."""
     until = time.monotonic() + deadline
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
             return
         except OSError:
+            if process and process.poll() is not None:
+                raise RuntimeError(f"it ended with exit code {process.returncode}") from None
             if time.monotonic() > until:
-                raise RuntimeError(f"nobody listens at port {port}") from None
+                raise RuntimeError(f"nobody listens at port {port} after {deadline:.0f} s") from None
             time.sleep(0.02)
 
 

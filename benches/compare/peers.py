@@ -5,11 +5,17 @@ the job says so, and otherwise the defaults that it comes with.
 """
 
 import json
+import os
 import re
+import signal
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
 from machine import find, run
+
+# Looked at, and not among them.
+LEFT_OUT = {}
 
 
 @dataclass
@@ -25,10 +31,35 @@ class Job:
     origin_http2: bool = False
     certificates: Path = None
     mutual: bool = False
-    log: Path = None
+    logs: bool = False      # a line in JSON for each request
     routes: int = 10
     rollout: bool = False
     websocket: bool = False
+    reloads: bool = False   # it is to be reloaded while it serves
+    pid: int = None         # once it runs
+    proxy: object = None
+
+    @property
+    def log(self):
+        return self.folder / "access.log"
+
+    @property
+    def out(self):
+        """What it prints."""
+        return self.folder / "out.txt"
+
+
+def get(job, path):
+    """A page of its admin interface."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{job.admin}{path}", timeout=10) as answer:
+        return answer.read().decode()
+
+
+def replace(file, text):
+    """At once, as an editor or Kubernetes does."""
+    new = file.with_suffix(".new")
+    new.write_text(text)
+    os.replace(new, file)
 
 
 def routed(job):
@@ -65,17 +96,27 @@ class Weir:
             f"\nrollouts: [{{ name: release, rule: r{job.routes - 1}/all, stable: v1, candidate: v2,"
             " steps: [{ weight: 10, pause: manual }, { weight: 100 }] }]" if job.rollout else ""
         )
-        log = f"\"json\", path: {job.log}" if job.log else "\"off\""
+        log = f"\"json\", path: {job.log}" if job.logs else "\"off\""
         file = job.folder / "weir.yaml"
         file.write_text(
             f"version: 1\naccessLog: {{ format: {log} }}\ndrain: {{ delay: 0s, timeout: 1s }}\n"
             f"listeners: [{{ name: web, address: \"127.0.0.1:{job.port}\", limits: {{ bodyBytes: 1GiB }}{tls} }}]\n"
-            f"routes:{routes}\nbackends:{backends}{rollouts}\n"
+            f"routes:{routes}\nbackends:{backends}{rollouts}\n# 0"
         )
         return [self.binary, "run", "--config", file, "--admin", f"127.0.0.1:{job.admin}", "--log", "off", "--workers", job.workers]
 
     def check(self, job):
         return [self.binary, "check", self.write(job)[3]]
+
+    def reload(self, job):
+        """Another comment, so that the file differs."""
+        file = job.folder / "weir.yaml"
+        text, _, number = file.read_text().rpartition("# ")
+        replace(file, f"{text}# {int(number) + 1}")
+
+    def reloaded(self, job):
+        found = re.search(r'^weir_config_reloads_total\{.*"success".*\} (\d+)', get(job, "/metrics"), re.MULTILINE)
+        return int(found[1]) if found else 0
 
 
 class HaProxy:
@@ -96,18 +137,36 @@ class HaProxy:
             secure = f" ssl crt {bundle}{verify} alpn http/1.1"
         proto = " proto h2" if job.http2 else ""
         backend = " proto h2" if job.origin_http2 else ""
-        uses = "".join(f"    use_backend origins if {{ path_beg {prefix} }}\n" for prefix in routed(job)[:-1])
+        prefixes, paths = routed(job)[:-1], job.folder / "prefixes.map"
+        paths.write_text("".join(f"{prefix} origins\n" for prefix in prefixes))
+        uses = "".join(f"    use_backend origins if {{ path_beg {prefix} }}\n" for prefix in prefixes)
+        if job.routes > 100:
+            uses = f"    use_backend %[path,map_beg({paths},origins)]\n"
+        log, fields = "", ""
+        if job.logs:
+            log = "    log stdout len 1024 format raw local0 info\n"
+            fields = (
+                '    log global\n    log-format {"time":"%tr","client":"%ci","method":"%HM","path":"%HP","status":%ST,"bytes":%B,'
+                '"duration":%Ta,"upstream":"%s","agent":"%[capture.req.hdr(0)]"}\n'
+            ).replace('"', '\\"')
+            uses = f"    http-request capture req.hdr(user-agent) len 64\n{uses}"
         file = job.folder / "haproxy.cfg"
         file.write_text(
-            f"global\n    nbthread {job.workers}\n    maxconn 12000\n    no strict-limits\n    tune.ssl.cachesize 0\n"
+            f"global\n    nbthread {job.workers}\n    maxconn 12000\n    no strict-limits\n{log}    tune.ssl.cachesize 0\n"
             "    ssl-default-bind-options ssl-min-ver TLSv1.3 no-tls-tickets\n"
             "defaults\n    mode http\n    timeout connect 5s\n    timeout client 120s\n    timeout server 120s\n"
-            "    timeout tunnel 1h\n    http-reuse always\n    option forwardfor\n"
+            f"    timeout tunnel 1h\n    http-reuse always\n    option forwardfor\n{fields}"
             f"frontend web\n    bind 127.0.0.1:{job.port}{secure}{proto}\n{uses}    default_backend origins\n"
             f"backend origins\n    server v1 127.0.0.1:{job.origins[0]} weight 90{backend}\n"
             f"    server v2 127.0.0.1:{job.origins[1]} weight 10{backend}\n"
         )
-        return [self.binary, "-db", "-q", "-f", file]
+        return [self.binary, *(["-W"] if job.reloads else ["-db", "-q"]), "-f", file]
+
+    def reload(self, job):
+        os.kill(job.pid, signal.SIGUSR2)
+
+    def reloaded(self, job):
+        return job.out.read_text(errors="replace").count("Loading success")
 
     def check(self, job):
         return [self.binary, "-c", "-f", self.write(job)[-1]]
@@ -139,7 +198,7 @@ class Nginx:
                 'proxy_pass http://origins; proxy_http_version 1.1; proxy_set_header Connection "";'
                 " proxy_set_header Host $host; proxy_set_header X-Forwarded-For $remote_addr;"
             )
-        log = f"access_log {job.log} fields" if job.log else "access_log off"
+        log = f"access_log {job.log} fields" if job.logs else "access_log off"
         fields = (
             "log_format fields escape=json '{\"time\":\"$time_iso8601\",\"client\":\"$remote_addr\",\"method\":\"$request_method\","
             "\"path\":\"$uri\",\"status\":$status,\"bytes\":$body_bytes_sent,\"duration\":$request_time,"
@@ -151,7 +210,7 @@ class Nginx:
         temporary = "".join(f"{kind}_temp_path {job.folder}/{kind}; " for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"])
         file = job.folder / "nginx.conf"
         file.write_text(
-            f"daemon off; worker_processes {job.workers}; pid {job.folder}/nginx.pid; error_log {job.folder}/nginx.log crit;\n"
+            f"daemon off; worker_processes {job.workers}; pid {job.folder}/nginx.pid; error_log {job.folder}/nginx.log {'notice' if job.reloads else 'crit'};\n"
             "worker_rlimit_nofile 20000;\nevents { worker_connections 16000; }\n"
             f"http {{ {fields} {log}; keepalive_requests 1000000000; keepalive_timeout 300s; client_max_body_size 1g; {temporary}\n"
             "ssl_protocols TLSv1.3; ssl_session_cache off; ssl_session_tickets off;\n"
@@ -164,12 +223,19 @@ class Nginx:
     def check(self, job):
         return [self.binary, "-t", "-c", self.write(job)[-1]]
 
+    def reload(self, job):
+        os.kill(job.pid, signal.SIGHUP)
+
+    def reloaded(self, job):
+        return len(re.findall(r"\d: reconfiguring", (job.folder / "nginx.log").read_text()))
+
 
 class Envoy:
     name = "envoy"
 
     def __init__(self, binary):
         self.binary = binary
+        self.version_at = {}
 
     def version(self):
         return re.search(r"/(\d+\.\d+\.\d+)/", run(self.binary, "--version"))[1]
@@ -182,17 +248,15 @@ class Envoy:
             "use_remote_address": True,
             "upgrade_configs": [{"upgrade_type": "websocket"}],
             "codec_type": "HTTP2" if job.http2 else "HTTP1",
-            "route_config": {"virtual_hosts": [{
-                "name": "all", "domains": ["*"],
-                "routes": [
-                    {"match": {"prefix": prefix}, "route": {"timeout": "0s", "weighted_clusters": {
-                        "clusters": [{"name": "v1", "weight": 90}, {"name": "v2", "weight": 10}]}}}
-                    for prefix in routed(job)
-                ],
-            }]},
             "http_filters": [{"name": "router", "typed_config": {"@type": f"{api}.filters.http.router.v3.Router"}}],
         }
-        if job.log:
+        if job.reloads:
+            source = {"path_config_source": {"path": str(job.folder / "routes.json")}, "resource_api_version": "V3"}
+            manager["rds"] = {"route_config_name": "all", "config_source": source}
+            self.discovered(job, 0)
+        else:
+            manager["route_config"] = self.routes(job, 0)
+        if job.logs:
             fields = {"time": "%START_TIME%", "method": "%REQ(:METHOD)%", "path": "%REQ(:PATH)%", "status": "%RESPONSE_CODE%",
                       "bytes": "%BYTES_SENT%", "duration": "%DURATION%", "upstream": "%UPSTREAM_HOST%", "agent": "%REQ(USER-AGENT)%"}
             manager["access_log"] = [{"name": "file", "typed_config": {
@@ -220,12 +284,33 @@ class Envoy:
                     "explicit_http_config": {"http2_protocol_options": {}}}}
             clusters.append(cluster)
         file = job.folder / "envoy.json"
-        file.write_text(json.dumps({"static_resources": {
-            "listeners": [{"address": at(job.port), "filter_chains": [chain]}], "clusters": clusters}}))
+        listener = {"address": at(job.port), "filter_chains": [chain]}
+        bootstrap = {"node": {"id": "compare", "cluster": "compare"}, "static_resources": {"listeners": [listener], "clusters": clusters}}
+        if job.reloads:
+            bootstrap["admin"] = {"address": at(job.admin)}
+        file.write_text(json.dumps(bootstrap))
         return [self.binary, "--config-path", file, "--concurrency", job.workers, "--log-level", "off", "--use-dynamic-base-id"]
 
     def check(self, job):
         return [self.binary, "--mode", "validate", "--log-level", "warn", "--config-path", self.write(job)[2]]
+
+    def routes(self, job, version):
+        split = {"clusters": [{"name": "v1", "weight": 90}, {"name": "v2", "weight": 10}]}
+        routes = [{"match": {"prefix": prefix}, "route": {"timeout": "0s", "weighted_clusters": split}} for prefix in routed(job)]
+        return {"name": "all", "virtual_hosts": [{"name": f"all-{version}", "domains": ["*"], "routes": routes}]}
+
+    def discovered(self, job, version):
+        kind = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+        resources = [{"@type": kind, **self.routes(job, version)}]
+        replace(job.folder / "routes.json", json.dumps({"version_info": str(version), "resources": resources}))
+        self.version_at[job.folder] = version
+
+    def reload(self, job):
+        """Under another name, as it takes no notice of what does not differ."""
+        self.discovered(job, self.version_at[job.folder] + 1)
+
+    def reloaded(self, job):
+        return int(re.search(r"config_reload: (\d+)", get(job, "/stats?filter=rds.*config_reload$"))[1])
 
 
 class Caddy:
@@ -233,6 +318,7 @@ class Caddy:
 
     def __init__(self, binary):
         self.binary = binary
+        self.loaded = {}
 
     def version(self):
         return run(self.binary, "version").split()[0].lstrip("v")
@@ -247,13 +333,13 @@ class Caddy:
         if job.certificates:
             mutual = f"client_auth {{\n mode require_and_verify\n trust_pool file {job.certificates}/ca.crt\n}}\n" if job.mutual else ""
             tls = f"tls {job.certificates}/server.crt {job.certificates}/server.key {{\nprotocols tls1.3\n{mutual}}}\n"
-        log = f"log {{\n output file {job.log}\n format json\n}}\n" if job.log else ""
+        log = f"log {{\n output file {job.log}\n format json\n}}\n" if job.logs else ""
         handles = "".join(f"handle {prefix}* {{\n{proxy}\n}}\n" for prefix in routed(job)[:-1])
         site = f"https://:{job.port}" if job.certificates else f"http://:{job.port}"
         protocols = "h2c" if job.http2 else "h1"
         file = job.folder / "Caddyfile"
         file.write_text(
-            f"{{\nadmin off\nauto_https off\npersist_config off\nservers {{\nstrict_sni_host insecure_off\nprotocols h1 {protocols if job.http2 else ''}\n}}\n}}\n"
+            f"{{\nadmin {f'127.0.0.1:{job.admin}' if job.reloads else 'off'}\nauto_https off\npersist_config off\nservers {{\nstrict_sni_host insecure_off\nprotocols h1 {protocols if job.http2 else ''}\n}}\n}}\n"
             f"{site} {{\nbind 127.0.0.1\n{tls}{log}{handles}handle {{\n{proxy}\n}}\n}}\n"
         )
         return ["env", f"GOMAXPROCS={job.workers}", f"XDG_DATA_HOME={job.folder}", f"XDG_CONFIG_HOME={job.folder}",
@@ -262,6 +348,15 @@ class Caddy:
     def check(self, job):
         command = self.write(job)
         return [*command[:5], "adapt", "--adapter", "caddyfile", "--config", command[-1]]
+
+    def reload(self, job):
+        fields = {"content-type": "text/caddyfile", "cache-control": "must-revalidate"}
+        asked = urllib.request.Request(f"http://127.0.0.1:{job.admin}/load", (job.folder / "Caddyfile").read_bytes(), fields)
+        urllib.request.urlopen(asked, timeout=30).close()
+        self.loaded[job.folder] = self.reloaded(job) + 1
+
+    def reloaded(self, job):
+        return self.loaded.get(job.folder, 0)
 
 
 def present(weir, wanted=None):

@@ -15,13 +15,13 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 16)]
     connections: usize,
     #[arg(long)]
-    seconds: u64,
+    seconds: f64,
 }
 
 /// Whether every handshake was done.
 pub(crate) async fn run(options: Options) -> anyhow::Result<bool> {
     let connector = options.target.connector()?;
-    let until = Instant::now() + Duration::from_secs(options.seconds);
+    let until = Instant::now() + Duration::from_secs_f64(options.seconds);
     let (done, failed) = (Rc::new(Cell::new(0_u64)), Rc::new(Cell::new(0_u64)));
     let tasks: Vec<_> = (0..options.connections)
         .map(|_| {

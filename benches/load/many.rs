@@ -18,8 +18,8 @@ pub(crate) struct Options {
     #[arg(long)]
     slow: bool,
     /// How long they are watched.
-    #[arg(long, default_value_t = 60)]
-    seconds: u64,
+    #[arg(long, default_value_t = 60.0)]
+    seconds: f64,
 }
 
 /// Connections that are opened at the same time.
@@ -46,7 +46,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<bool> {
         }
     }
     println!("many open={} failed={failed}", open.len());
-    let limit = Duration::from_secs(options.seconds);
+    let limit = Duration::from_secs_f64(options.seconds);
     if !options.slow {
         let mut term = signal(SignalKind::terminate())?;
         drop(tokio::time::timeout(limit, term.recv()).await);

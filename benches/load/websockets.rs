@@ -18,7 +18,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 20)]
     connections: u64,
     #[arg(long)]
-    seconds: u64,
+    seconds: f64,
     /// Milliseconds between two messages of one connection.
     #[arg(long, default_value_t = 5)]
     pause: u64,
@@ -50,7 +50,7 @@ pub(crate) fn echo(options: &EchoOptions) -> anyhow::Result<bool> {
 
 /// Whether every message came back as it was, on every connection, up to the end.
 pub(crate) fn run(options: &Options) -> bool {
-    let until = Instant::now() + Duration::from_secs(options.seconds);
+    let until = Instant::now() + Duration::from_secs_f64(options.seconds);
     let pause = Duration::from_millis(options.pause);
     let threads: Vec<_> = (0..options.connections)
         .map(|number| {

@@ -2,6 +2,7 @@
 
 mod http1;
 mod http2;
+mod pace;
 mod tally;
 
 use std::cell::{Cell, RefCell};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::pace::Pace;
 use self::tally::Tally;
 use crate::connect::{Connector, Target};
 
@@ -32,14 +34,17 @@ pub(crate) struct Options {
     /// Requests at a time on each connection of HTTP/2.
     #[arg(long, default_value_t = 16)]
     streams: usize,
-    #[arg(long, default_value_t = 60)]
-    seconds: u64,
+    #[arg(long, default_value_t = 60.0)]
+    seconds: f64,
     /// A connection that is refused is not tried again.
     #[arg(long)]
     until_refused: bool,
     /// Requests a second over all connections; latency counts from when each was due.
     #[arg(long)]
     rate: Option<u64>,
+    /// They are due at exact times, for which a core is kept busy; else a millisecond late at most.
+    #[arg(long, requires = "rate")]
+    exact: bool,
     /// Send POST, with a short body, which must not be sent twice; only HTTP/1.
     #[arg(long)]
     post: bool,
@@ -60,6 +65,8 @@ pub(crate) struct Load {
     began: Instant,
     /// Between two requests, where there is a rate.
     every: Option<Duration>,
+    /// In place of `every`, where times are to be exact.
+    pace: Option<Pace>,
     keys: Option<u64>,
     next: Cell<u64>,
     /// Given back by a connection that could not send them.
@@ -81,20 +88,31 @@ impl Load {
     /// The next request, once it is due; `None` when there are no more.
     async fn next(&self) -> Option<Job> {
         let given_back = self.unsent.borrow_mut().pop();
+        if let Some(pace) = &self.pace {
+            let number = match given_back {
+                Some(number) => number,
+                None => pace.next().await?,
+            };
+            let due = self.due(number);
+            return Some(Job { number, due });
+        }
         let number = given_back.unwrap_or_else(|| self.next.replace(self.next.get() + 1));
         if self.keys.is_some_and(|keys| number >= keys) || Instant::now() >= self.until.get() {
             return None;
         }
-        let now = Instant::now();
-        let due = match self.every {
-            // f64 is exact enough for a minute of requests.
-            Some(every) => self.began + every.mul_f64(number as f64),
-            None => now,
-        };
-        if due > now {
+        let due = self.due(number);
+        if due > Instant::now() {
             tokio::time::sleep_until(due.into()).await;
         }
         Some(Job { number, due })
+    }
+
+    fn due(&self, number: u64) -> Instant {
+        match self.every {
+            // f64 is exact enough for a minute of requests.
+            Some(every) => self.began + every.mul_f64(number as f64),
+            None => Instant::now(),
+        }
     }
 
     fn give_back(&self, job: Job) {
@@ -102,6 +120,9 @@ impl Load {
     }
 
     fn has_more(&self) -> bool {
+        if let Some(pace) = &self.pace {
+            return pace.has_more();
+        }
         let exhausted = self.keys.is_some_and(|keys| self.next.get() >= keys)
             && self.unsent.borrow().is_empty();
         Instant::now() < self.until.get() && !exhausted
@@ -116,15 +137,17 @@ impl Load {
 /// Whether every request was answered, and each by one generation of the configuration.
 pub(crate) async fn run(options: Options) -> anyhow::Result<bool> {
     let began = Instant::now();
+    let every = options
+        .rate
+        .map(|rate| Duration::from_secs(1).div_f64(rate as f64));
     let load = Rc::new(Load {
         connector: options.target.connector()?,
-        until: Cell::new(began + Duration::from_secs(options.seconds)),
+        until: Cell::new(began + Duration::from_secs_f64(options.seconds)),
         until_refused: options.until_refused,
         post: options.post,
         began,
-        every: options
-            .rate
-            .map(|rate| Duration::from_secs(1).div_f64(rate as f64)),
+        every,
+        pace: every.filter(|_| options.exact).map(Pace::new),
         keys: options.keys,
         next: Cell::new(0),
         unsent: RefCell::default(),
@@ -136,6 +159,14 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<bool> {
         ended.recv().await;
         ends.until.set(Instant::now());
     }));
+    if load.pace.is_some() {
+        let keeps = Rc::clone(&load);
+        drop(tokio::task::spawn_local(async move {
+            if let Some(pace) = &keeps.pace {
+                pace.keep(keeps.began, &keeps.until).await;
+            }
+        }));
+    }
     let tasks: Vec<_> = (0..options.connections)
         .map(|_| {
             let (load, streams) = (Rc::clone(&load), options.streams);
@@ -151,7 +182,11 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<bool> {
         task.await?;
     }
     let tally = load.tally.borrow();
-    println!("requests protocol={:?} {tally}", options.protocol);
+    let (lag, unsent) = load.pace.as_ref().map_or((0, 0), Pace::report);
+    println!(
+        "requests protocol={:?} lag_us={lag} unsent={unsent} {tally}",
+        options.protocol
+    );
     if let Some(file) = options.record {
         let mut text = String::new();
         for backend in tally.backends() {
