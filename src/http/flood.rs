@@ -229,6 +229,12 @@ impl Budget {
                 limits.priorities.max(counts.opened),
                 Http2Limit::Priority,
             ),
+            // An answer that does not wait for the end of its request is followed by one (RFC 9113, 8.1).
+            frames::RST_STREAM if self.peer == Peer::Endpoint => (
+                &mut counts.rapid_resets,
+                counts.opened.saturating_add(limits.streams),
+                Http2Limit::Reset,
+            ),
             // Half of the requests may be hedges; of those that are older there are few.
             frames::RST_STREAM if frame.stream > self.newest_before => (
                 &mut counts.rapid_resets,
@@ -572,5 +578,27 @@ mod tests {
         assert!(owed(&last[..10]));
         assert!(!owed(&last[10..]));
         assert!(!owed(&frame(frames::WINDOW_UPDATE, 0, 0, &[0, 0, 1, 0])));
+    }
+
+    /// An endpoint may reset whatever it was asked for, and not much more.
+    #[test]
+    fn an_endpoint_resets_what_it_was_asked_for() {
+        let now = Instant::now();
+        let mut budget = Budget::of_endpoint(LIMITS, now);
+        budget.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        for stream in (1..2000).step_by(2) {
+            budget.send(&frame(
+                frames::HEADERS,
+                frames::END_HEADERS,
+                stream,
+                &[0x82],
+            ));
+            budget.receive(&frame(frames::RST_STREAM, 0, stream, &[0; 4]), now);
+        }
+        assert_eq!(budget.over(), None);
+        for _ in 0..=LIMITS.streams {
+            budget.receive(&frame(frames::RST_STREAM, 0, 1, &[0; 4]), now);
+        }
+        assert_eq!(budget.over(), Some(Http2Limit::Reset));
     }
 }

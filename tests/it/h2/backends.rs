@@ -436,3 +436,38 @@ fn what_an_endpoint_has_not_looked_at_is_sent_again() {
         proxy.stop();
     }
 }
+
+/// RFC 9113, 8.1: who answers before the end of a request tells so by a reset without an error. However
+/// many do, the connection is a good one.
+#[test]
+fn answers_before_the_end_of_requests_cost_no_connection() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    let backend = raw(move |mut stream, _| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        let mut preface = [0; 24];
+        if stream.read_exact(&mut preface).is_err() {
+            return;
+        }
+        drop(stream.write_all(&settings(&[])));
+        while let Some((kind, number)) = read_frame(&mut stream) {
+            if kind == HEADERS {
+                let early = [ok(number), reset(number, 0)].concat();
+                drop(stream.write_all(&early));
+            }
+        }
+    });
+    let config = all_to(backend.address).replace(
+        "{ name: v1, endpoints",
+        "{ name: v1, protocol: h2c, endpoints",
+    );
+    let proxy = Proxy::start_with(&config, &["--workers", "1"]);
+    let mut client = Client::connect(proxy.addr("web"));
+    for number in 0..400 {
+        let answer = client.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx");
+        let answer = (answer.status, answer.body.as_str());
+        assert_eq!(answer, (200, "ok"), "{number}");
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+    proxy.stop();
+}
