@@ -178,14 +178,15 @@ fn rule_view(rule: &Rule) -> RuleView {
     let arms = rule.split.arms().enumerate().map(|(index, arm)| {
         let weight = rule.split.weight(index);
         let duration = arm.metrics.duration();
+        let quantile = |q| Some(duration?.quantile(q)?.as_secs_f64());
         ArmView {
             name: arm.name.to_string(),
             weight,
             share: rule.share(index),
             resolved: arm.backend.is_some(),
-            requests: duration.total().0,
-            p50_seconds: duration.quantile(0.5).map(|d| d.as_secs_f64()),
-            p99_seconds: duration.quantile(0.99).map(|d| d.as_secs_f64()),
+            requests: duration.map_or(0, |it| it.total().0),
+            p50_seconds: quantile(0.5),
+            p99_seconds: quantile(0.99),
         }
     });
     RuleView {

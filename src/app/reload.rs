@@ -120,13 +120,7 @@ fn compile(
     workers: usize,
     earlier: Option<&Snapshot>,
 ) -> Result<Snapshot, ReloadError> {
-    Ok(Compiler {
-        registry,
-        workers,
-        earlier,
-        open_files: true,
-    }
-    .compile(document, hash)?)
+    Ok(Compiler::to_serve(registry, workers, earlier).compile(document, hash)?)
 }
 
 impl Reloader {

@@ -29,11 +29,5 @@ pub(crate) fn compile(mut document: Document) -> Result<Snapshot, CompileError> 
         }
     }
     let registry = Registry::new();
-    let compiler = Compiler {
-        registry: &registry,
-        workers: 1,
-        earlier: None,
-        open_files: false,
-    };
-    compiler.compile(document, 0)
+    Compiler::to_look_at(&registry, 1).compile(document, 0)
 }

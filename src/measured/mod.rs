@@ -55,12 +55,7 @@ impl Stage {
         let loaded = config::parse("bench", written)
             .map_err(|problems| anyhow::anyhow!(problem::render(&problems, false)))?;
         let registry = Registry::new();
-        let compiler = Compiler {
-            registry: &registry,
-            workers: 1,
-            earlier: None,
-            open_files: true,
-        };
+        let compiler = Compiler::to_serve(&registry, 1, None);
         let snapshot = compiler.compile(loaded.document, loaded.hash)?;
         let port = snapshot.ports.values().next().context("no listener")?;
         let port = Arc::clone(port);

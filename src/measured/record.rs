@@ -71,7 +71,7 @@ impl Recording {
         let choice = self.rule.choose(&asking, &mut *rng);
         let mut choice = choice.map_err(|why| anyhow::anyhow!("{why:?}"))?;
         drop(rng);
-        outcome.metrics = Some(Arc::clone(&choice.arm.metrics));
+        outcome.metrics = Some(choice.arm.metrics.clone());
         outcome.why = Some(choice.why);
         outcome.assigned = choice.assigned.take();
         if let Some(assigned) = &mut outcome.assigned {

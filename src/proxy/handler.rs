@@ -145,7 +145,7 @@ async fn forward(
     let listener = port.listener(target.host()).ok_or(ProxyError::NoRoute)?; //                  404
     directed(&connection, listener)?; //                                                         421
     outcome.listener = Some((listener.id, Arc::clone(&listener.name)));
-    outcome.metrics = Some(Arc::clone(&listener.unmatched));
+    outcome.metrics = Some(listener.unmatched.clone());
     translate(listener, &mut parts.headers, outcome);
     if let Some(bound) = &port.overload {
         outcome.hold(bound.enter().ok_or(ProxyError::ProcessFull)?); //                          503
@@ -158,7 +158,7 @@ async fn forward(
         return Ok(respond::text(StatusCode::OK, Bytes::new()));
     }
     let (rule, matched) = find(listener, &view(&target, &parts, connection.identity()))?; // 403, 404
-    outcome.metrics = Some(Arc::clone(&rule.metrics));
+    outcome.metrics = Some(rule.metrics.clone());
     let asked_at = AskedAt {
         scheme: connection.scheme(),
         target: &target,
@@ -273,7 +273,7 @@ fn canonical(
     // values `check` makes all listeners of an address share.
     let first = port.listeners.first().ok_or(ProxyError::NoRoute)?;
     outcome.listener = Some((first.id, Arc::clone(&first.name)));
-    outcome.metrics = Some(Arc::clone(&first.unmatched));
+    outcome.metrics = Some(first.unmatched.clone());
     Ok(authority::canonical(
         parts,
         first.target_bytes,
@@ -422,11 +422,11 @@ fn choose<'a>(
             if let NoChoice::Unavailable(index) = why
                 && let Some(arm) = rule.split.arm(index)
             {
-                outcome.metrics = Some(Arc::clone(&arm.metrics));
+                outcome.metrics = Some(arm.metrics.clone());
             }
             ProxyError::NoChoice(why)
         })?;
-    outcome.metrics = Some(Arc::clone(&choice.arm.metrics));
+    outcome.metrics = Some(choice.arm.metrics.clone());
     outcome.why = Some(choice.why);
     outcome.assigned = choice.assigned.take();
     if let Some(assigned) = &mut outcome.assigned

@@ -64,8 +64,8 @@ pub(super) fn copy(
         return;
     }
     let connection = &outcome.connection;
-    let of_rule = [&rule.filters];
-    let of_arm = [&rule.filters, &arm.filters];
+    let of_rule = [&*rule.filters];
+    let of_arm = [&*rule.filters, &*arm.filters];
     let of_rule = rule.filters.mirrors.iter().map(|it| (it, &of_rule[..]));
     let of_arm = arm.filters.mirrors.iter().map(|it| (it, &of_arm[..]));
     let drawn: Vec<_> = of_rule

@@ -50,7 +50,7 @@ pub(crate) struct Outcome {
     /// would keep it.
     pub(crate) listener: Option<(u16, Arc<str>)>,
     /// Of the arm that serves, else of the rule, else of the listener.
-    pub(crate) metrics: Option<Arc<RouteMetrics>>,
+    pub(crate) metrics: Option<RouteMetrics>,
     pub(crate) why: Option<Why>,
     /// Where a rollout judges what becomes of it.
     pub(crate) assigned: Option<Assigned>,

@@ -89,7 +89,7 @@ impl<'a> Call<'a> {
         let again = match shield {
             Some(shield) => Some((&shield.retry, Some(&shield.budget))),
             None => {
-                let retry = self.rule.retry.as_ref();
+                let retry = self.rule.retry.as_deref();
                 retry.map(|retry| (retry, arm.budget.as_ref()))
             }
         };
@@ -149,7 +149,7 @@ impl<'a> Call<'a> {
 
     /// Whether the client gets this, whatever else may come.
     pub(super) fn passes_on(self, result: &Result<Served<'_>, ProxyError>) -> bool {
-        let retry = self.rule.retry.as_ref();
+        let retry = self.rule.retry.as_deref();
         result.is_ok() && retry.is_none_or(|retry| Failure::of(result, retry).is_none())
     }
 
@@ -166,7 +166,7 @@ impl<'a> Call<'a> {
         let mut arm = first;
         let mut tried = Tried::default();
         let mut again = 0;
-        let of_rule = self.rule.retry.as_ref();
+        let of_rule = self.rule.retry.as_deref();
         let of_rule = of_rule.is_some_and(|of_rule| std::ptr::eq(of_rule, retry));
         if let Some(budget) = budget {
             budget.deposit();
@@ -233,7 +233,7 @@ impl<'a> Call<'a> {
                 budget = arm.budget.as_ref();
                 tried = Tried::default();
                 outcome.why = Some(Why::Shield);
-                outcome.metrics = Some(Arc::clone(&arm.metrics));
+                outcome.metrics = Some(arm.metrics.clone());
             }
             again += 1;
         }
@@ -241,7 +241,7 @@ impl<'a> Call<'a> {
 
     /// The hash that decides about the endpoint, where the arm's policy is such.
     fn hash(self, arm: &Arm, parts: &request::Parts) -> Option<u64> {
-        let own = match arm.balanced_by.as_ref()? {
+        let own = match arm.balanced_by.as_deref()? {
             BalancedBy::SplitKey => return self.key.map(balance::hash),
             BalancedBy::Own(source) => source,
         };

@@ -92,7 +92,7 @@ pub struct TableBuilder<T> {
 struct Rule<T> {
     value: T,
     /// Empty: any host.
-    hosts: Vec<HostPattern>,
+    hosts: Box<[HostPattern]>,
     entries: Range<usize>,
 }
 
@@ -142,13 +142,15 @@ impl<T> TableBuilder<T> {
             .extend(matches.into_iter().map(|criteria| Entry { rule, criteria }));
         self.rules.push(Rule {
             value,
-            hosts: hosts.to_vec(),
+            hosts: hosts.into(),
             entries: first..self.entries.len(),
         });
     }
 
     /// Indexes what was added.
-    pub fn build(self) -> Table<T> {
+    pub fn build(mut self) -> Table<T> {
+        self.rules.shrink_to_fit();
+        self.entries.shrink_to_fit();
         let mut hosts: HostMap<PathIndex> = HostMap::default();
         for rule in &self.rules {
             for entry in rule.entries.clone() {

@@ -16,6 +16,13 @@ use crate::config::values::IdentityPattern;
 #[derive(Clone, Debug)]
 pub struct Match {
     path: PathPattern,
+    /// `None`, for most: the path decides alone.
+    beyond: Option<Box<Beyond>>,
+}
+
+/// What a match asks beyond the path.
+#[derive(Clone, Debug, Default)]
+struct Beyond {
     method: Option<Method>,
     headers: Vec<FieldPredicate>,
     query: Vec<QueryPredicate>,
@@ -73,24 +80,31 @@ impl Match {
         headers: Vec<FieldPredicate>,
         query: Vec<QueryPredicate>,
     ) -> Self {
-        Self {
-            path,
+        let asks = method.is_some() || !headers.is_empty() || !query.is_empty();
+        let beyond = asks.then(|| Beyond {
             method,
             headers: first_of_each(headers, |a, b| a.name == b.name),
             query: first_of_each(query, |a, b| a.name == b.name),
             identities: Vec::new(),
+        });
+        Self {
+            path,
+            beyond: beyond.map(Box::new),
         }
     }
 
     /// The same for clients with any of these identities only; empty: for anybody.
     #[must_use]
-    pub fn by(self, identities: Vec<IdentityPattern>) -> Self {
-        Self { identities, ..self }
+    pub fn by(mut self, identities: Vec<IdentityPattern>) -> Self {
+        if !identities.is_empty() {
+            self.beyond.get_or_insert_default().identities = identities;
+        }
+        self
     }
 
     /// The clients that it is for; empty: anybody.
     pub fn identities(&self) -> &[IdentityPattern] {
-        &self.identities
+        self.beyond.as_ref().map_or(&[], |it| &it.identities)
     }
 
     /// What the path has to be.
@@ -100,17 +114,17 @@ impl Match {
 
     /// The method, if it matters.
     pub fn method(&self) -> Option<&Method> {
-        self.method.as_ref()
+        self.beyond.as_ref()?.method.as_ref()
     }
 
     /// The headers that matter, each once.
     pub fn headers(&self) -> &[FieldPredicate] {
-        &self.headers
+        self.beyond.as_ref().map_or(&[], |it| &it.headers)
     }
 
     /// The query parameters that matter, each once.
     pub fn query(&self) -> &[QueryPredicate] {
-        &self.query
+        self.beyond.as_ref().map_or(&[], |it| &it.query)
     }
 
     /// What does not fit, the path included; `None` when everything does.
@@ -124,14 +138,15 @@ impl Match {
 
     /// What does not fit in a request whose path is known to.
     pub(super) fn mismatch_beyond_path(&self, request: &RequestView<'_>) -> Option<Mismatch<'_>> {
-        if self
+        let asked = self.beyond.as_ref()?;
+        if asked
             .method
             .as_ref()
             .is_some_and(|method| method != request.method)
         {
             return Some(Mismatch::Method);
         }
-        if let Some(header) = self
+        if let Some(header) = asked
             .headers
             .iter()
             .find(|header| !header.matches(request.headers))
@@ -139,7 +154,7 @@ impl Match {
             return Some(Mismatch::Header(&header.name));
         }
         let query = request.query.unwrap_or_default();
-        if let Some(parameter) = self
+        if let Some(parameter) = asked
             .query
             .iter()
             .find(|parameter| !parameter.matches(query))
@@ -147,7 +162,7 @@ impl Match {
             return Some(Mismatch::Query(&parameter.name));
         }
         let fits = |pattern| request.identity.is_some_and(|who| who.matches(pattern));
-        let wanted = &self.identities;
+        let wanted = &asked.identities;
         (!wanted.is_empty() && !wanted.iter().any(fits)).then_some(Mismatch::Identity)
     }
 }
@@ -297,13 +312,13 @@ fn digit(hex: u8) -> Option<u8> {
 impl fmt::Display for Match {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.path)?;
-        if let Some(method) = &self.method {
+        if let Some(method) = self.method() {
             write!(f, ", method {method}")?;
         }
-        for header in &self.headers {
+        for header in self.headers() {
             write!(f, ", header {} {}", header.name, header.value)?;
         }
-        for parameter in &self.query {
+        for parameter in self.query() {
             write!(f, ", query {} {}", parameter.name, parameter.value)?;
         }
         Ok(())

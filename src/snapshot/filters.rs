@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 
 use super::fault::Fault;
 use super::mirror::Mirror;
+use super::sparse::Sparse;
 use crate::http::compression::Compression;
 use crate::http::cors::Cors;
 use crate::route::{HeaderEdits, MatchedPath, PathRewrite, Redirect};
@@ -27,6 +28,38 @@ pub(crate) struct Filters {
     pub(crate) compression: Option<Arc<Compression>>,
     pub(crate) faults: Vec<Fault>,
     pub(crate) mirrors: Vec<Arc<Mirror>>,
+}
+
+impl Sparse for Filters {
+    fn unset() -> &'static Self {
+        static UNSET: Filters = Filters {
+            request: Vec::new(),
+            response: Vec::new(),
+            rewrite: None,
+            answer: None,
+            cors: None,
+            compression: None,
+            faults: Vec::new(),
+            mirrors: Vec::new(),
+        };
+        &UNSET
+    }
+
+    fn is_unset(&self) -> bool {
+        let Self {
+            request,
+            response,
+            rewrite,
+            answer,
+            cors,
+            compression,
+            faults,
+            mirrors,
+        } = self;
+        let changes = !request.is_empty() || !response.is_empty() || rewrite.is_some();
+        let answers = answer.is_some() || cors.is_some() || compression.is_some();
+        !changes && !answers && faults.is_empty() && mirrors.is_empty()
+    }
 }
 
 /// A new host, a new path, or both.

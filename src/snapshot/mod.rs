@@ -18,6 +18,7 @@ pub(crate) mod mirror;
 pub(crate) mod port;
 pub(crate) mod rollout;
 pub(crate) mod rule;
+mod sparse;
 pub(crate) mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};

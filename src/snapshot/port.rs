@@ -86,7 +86,7 @@ pub(crate) struct Listener {
     pub(crate) compression: Option<Arc<Compression>>,
     pub(crate) table: Table<Arc<Rule>>,
     /// For requests that match no rule.
-    pub(crate) unmatched: Arc<RouteMetrics>,
+    pub(crate) unmatched: RouteMetrics,
 }
 
 impl Port {

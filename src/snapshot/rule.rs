@@ -2,7 +2,7 @@
 //!
 //! Owns the choice of an arm. Must not know connections, or who asks.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName};
 use super::filters::Filters;
 use super::hedge::Hedge;
 use super::limits::Limits;
+use super::sparse::{Maybe, Sparse};
 use super::trial::{Assigned, Key, Trial};
 use crate::http::headers::cookie;
 use crate::rollout::{Arm as Side, Excluded, Share};
@@ -22,40 +23,60 @@ use crate::upstream::budget::Budget;
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Rule {
-    pub(crate) route: Box<str>,
-    pub(crate) name: Box<str>,
-    pub(crate) filters: Filters,
+    pub(crate) route: Arc<str>,
+    pub(crate) name: Arc<str>,
+    pub(crate) filters: Maybe<Filters>,
     /// Those that it shares with the other rules of its route.
     pub(crate) route_limits: Option<Arc<Limits>>,
     pub(crate) limits: Option<Arc<Limits>>,
-    pub(crate) timeouts: Timeouts,
+    pub(crate) timeouts: Maybe<Timeouts>,
     /// `None`: a request is sent once.
-    pub(crate) retry: Option<Retry>,
+    pub(crate) retry: Option<Box<Retry>>,
     pub(crate) split: Split<Arm>,
-    pub(crate) sticky: Option<Sticky>,
-    pub(crate) force: Force,
+    pub(crate) sticky: Option<Box<Sticky>>,
+    pub(crate) force: Maybe<Force>,
     pub(crate) on_unavailable: OnUnavailable,
     /// Two of its arms, where a rollout divides traffic between them.
-    pub(crate) on_trial: Option<OnTrial>,
-    /// One a worker: each has its own stream of draws.
-    pub(crate) draws: Box<[CachePadded<Mutex<DrawState>>]>,
+    pub(crate) on_trial: Option<Box<OnTrial>>,
+    pub(crate) draws: Draws,
     /// For answers without a backend.
-    pub(crate) metrics: Arc<RouteMetrics>,
+    pub(crate) metrics: RouteMetrics,
 }
 
 /// One backendRef.
 #[derive(Debug)]
 pub(crate) struct Arm {
-    pub(crate) name: Box<str>,
+    pub(crate) name: Arc<str>,
     /// `None`: the reference cannot be resolved, and its share gets 500.
     pub(crate) backend: Option<Arc<Backend>>,
-    pub(crate) filters: Filters,
+    pub(crate) filters: Maybe<Filters>,
     /// What its endpoint is chosen by, where that is a key of the request's own.
-    pub(crate) balanced_by: Option<BalancedBy>,
+    pub(crate) balanced_by: Option<Box<BalancedBy>>,
     /// What sending again may cost this backend; `None` where nothing is sent again.
     pub(crate) budget: Option<Arc<Budget>>,
-    pub(crate) hedge: Option<Hedge>,
-    pub(crate) metrics: Arc<RouteMetrics>,
+    pub(crate) hedge: Option<Box<Hedge>>,
+    pub(crate) metrics: RouteMetrics,
+}
+
+/// How far the draws of a rule have come. One a worker: each has its own stream, from its first draw on.
+#[derive(Debug)]
+pub(crate) struct Draws {
+    workers: usize,
+    states: OnceLock<Box<[CachePadded<Mutex<DrawState>>]>>,
+}
+
+impl Draws {
+    pub(crate) fn new(workers: usize) -> Self {
+        Self {
+            workers: workers.max(1),
+            states: OnceLock::new(),
+        }
+    }
+
+    fn of(&self, worker: usize) -> &Mutex<DrawState> {
+        let all = || (0..self.workers).map(|_| CachePadded::default()).collect();
+        &self.states.get_or_init(all)[worker % self.workers]
+    }
 }
 
 /// Two arms of a rule whose traffic a rollout divides.
@@ -107,6 +128,22 @@ pub(crate) struct Timeouts {
     pub(crate) first_byte: Option<Duration>,
     /// Between two pieces of the response's body.
     pub(crate) idle: Option<Duration>,
+}
+
+impl Sparse for Timeouts {
+    fn unset() -> &'static Self {
+        static UNSET: Timeouts = Timeouts {
+            request: None,
+            attempt: None,
+            first_byte: None,
+            idle: None,
+        };
+        &UNSET
+    }
+
+    fn is_unset(&self) -> bool {
+        self == Self::unset()
+    }
 }
 
 /// When a request is sent again.
@@ -163,6 +200,20 @@ pub(crate) struct KeyCookie {
 pub(crate) struct Force {
     pub(crate) header: Option<HeaderName>,
     pub(crate) cookie: Option<Box<str>>,
+}
+
+impl Sparse for Force {
+    fn unset() -> &'static Self {
+        static UNSET: Force = Force {
+            header: None,
+            cookie: None,
+        };
+        &UNSET
+    }
+
+    fn is_unset(&self) -> bool {
+        self.header.is_none() && self.cookie.is_none()
+    }
 }
 
 /// What happens to the share of an arm that has no usable endpoint.
@@ -391,14 +442,12 @@ impl Rule {
     }
 
     fn draw(&self, worker: usize, rng: &mut impl rand::Rng) -> Option<usize> {
-        let states = self.draws.len().max(1);
-        match self.draws.get(worker % states) {
-            Some(state) => {
-                let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-                self.split.draw(&mut state, rng)
-            }
-            None => self.split.draw(&mut DrawState::default(), rng),
+        if self.split.arms().len() < 2 {
+            return self.split.draw(&mut DrawState::default(), rng);
         }
+        let state = self.draws.of(worker).lock();
+        let mut state = state.unwrap_or_else(PoisonError::into_inner);
+        self.split.draw(&mut state, rng)
     }
 
     /// Another arm where the chosen one has no usable endpoint and the rule allows it. An arm that

@@ -23,4 +23,4 @@ mod weights;
 
 pub use shift::{accepts, shift};
 pub use sticky::StickySplit;
-pub use weights::{DrawState, Split};
+pub use weights::{Division, DrawState, Split};

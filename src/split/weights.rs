@@ -6,6 +6,7 @@
 //! says how far they can stray; where that is not below two, `plan` holds them back.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use rand::Rng;
 
@@ -20,10 +21,18 @@ const LEASH: f64 = 2.0 - 1e-9;
 /// The arms of a split and their weights, immutable once built.
 #[derive(Debug, Clone)]
 pub struct Split<T> {
-    arms: Vec<(T, u32)>,
+    arms: Box<[T]>,
+    division: Arc<Division>,
+}
+
+/// How traffic is divided by weights, whatever has them: splits of equal weights can share it.
+#[derive(Debug)]
+pub struct Division {
+    /// Of every arm, in index order.
+    written: Box<[u32]>,
     /// Indices of the arms that can be drawn, and beside them their weights.
-    positive: Vec<usize>,
-    weights: Vec<u64>,
+    positive: Box<[usize]>,
+    weights: Box<[u64]>,
     total: u64,
     /// None below two positive arms.
     tree: Option<Tree>,
@@ -41,14 +50,12 @@ pub struct DrawState {
     plan: Option<Plan>,
 }
 
-impl<T> Split<T> {
-    /// Builds a split from arms and weights, in the order that indices will refer to.
-    ///
+impl Division {
     /// Any weights are accepted, all zero included: then every draw is `None`.
-    pub fn new(arms: Vec<(T, u32)>) -> Self {
+    pub fn new(written: &[u32]) -> Self {
         let mut hasher = DefaultHasher::new();
         let (mut positive, mut weights) = (Vec::new(), Vec::new());
-        for (index, (_, weight)) in arms.iter().enumerate() {
+        for (index, weight) in written.iter().enumerate() {
             weight.hash(&mut hasher);
             if *weight > 0 {
                 positive.push(index);
@@ -56,64 +63,82 @@ impl<T> Split<T> {
             }
         }
         Self {
+            written: written.into(),
             total: weights.iter().sum(),
             tree: (weights.len() > 1).then(|| Tree::new(&weights, LEASH)),
             fingerprint: hasher.finish() | 1,
-            arms,
-            positive,
-            weights,
+            positive: positive.into(),
+            weights: weights.into(),
+        }
+    }
+}
+
+impl<T> Split<T> {
+    /// Builds a split from arms and weights, in the order that indices will refer to.
+    pub fn new(arms: Vec<(T, u32)>) -> Self {
+        let (arms, weights): (Vec<T>, Vec<u32>) = arms.into_iter().unzip();
+        Self::divided(arms, Arc::new(Division::new(&weights)))
+    }
+
+    /// The same, where there is the division for their weights already. An arm beyond those that it was made
+    /// for has the weight zero.
+    pub fn divided(arms: Vec<T>, division: Arc<Division>) -> Self {
+        Self {
+            arms: arms.into(),
+            division,
         }
     }
 
     /// Every arm, those of weight zero included, in index order.
     pub fn arms(&self) -> impl ExactSizeIterator<Item = &T> {
-        self.arms.iter().map(|(arm, _)| arm)
+        self.arms.iter()
     }
 
     /// The arm at `index`.
     pub fn arm(&self, index: usize) -> Option<&T> {
-        self.arms.get(index).map(|(arm, _)| arm)
+        self.arms.get(index)
     }
 
     /// The weight at `index`; zero where there is no arm.
     pub fn weight(&self, index: usize) -> u32 {
-        self.arms.get(index).map_or(0, |(_, weight)| *weight)
+        self.division.written.get(index).copied().unwrap_or(0)
     }
 
     /// The sum of all weights.
     pub fn total(&self) -> u64 {
-        self.total
+        self.division.total
     }
 
     /// The next arm of the stream that `state` follows; `None` when no weight is positive.
     ///
     /// With a single positive arm neither `state` nor `rng` is touched.
     pub fn draw(&self, state: &mut DrawState, rng: &mut impl Rng) -> Option<usize> {
-        let Some(tree) = &self.tree else {
-            return self.positive.first().copied();
+        let division = &*self.division;
+        let Some(tree) = &division.tree else {
+            return division.positive.first().copied();
         };
-        if state.fingerprint != self.fingerprint {
+        if state.fingerprint != division.fingerprint {
             *state = DrawState {
-                fingerprint: self.fingerprint,
+                fingerprint: division.fingerprint,
                 tallies: tree.tallies(),
-                plan: (tree.stray() > LEASH).then(|| Plan::new(self.weights.len())),
+                plan: (tree.stray() > LEASH).then(|| Plan::new(division.weights.len())),
             };
         }
         let mut drawn = tree.propose(&state.tallies, rng);
         if let Some(plan) = &mut state.plan {
-            drawn = plan.admit(&self.weights, self.total, drawn);
+            drawn = plan.admit(&division.weights, division.total, drawn);
         }
         tree.record(&mut state.tallies, drawn);
-        self.positive.get(drawn).copied()
+        division.positive.get(drawn).copied()
     }
 
     /// The arm that `point` falls on when the arms that `allowed` admits share the range of `u64` by weight;
     /// `None` when it admits none of positive weight.
     pub fn at(&self, point: u64, allowed: impl Fn(usize) -> bool) -> Option<usize> {
         let open = || {
-            self.positive
-                .iter()
-                .zip(&self.weights)
+            let division = &*self.division;
+            (division.positive.iter())
+                .zip(&division.weights)
                 .filter(|(index, _)| allowed(**index))
         };
         let sum: u64 = open().map(|(_, weight)| weight).sum();
@@ -274,7 +299,11 @@ mod tests {
     }
 
     fn has_plan(split: &Split<()>) -> bool {
-        split.tree.as_ref().is_some_and(|tree| tree.stray() > LEASH)
+        split
+            .division
+            .tree
+            .as_ref()
+            .is_some_and(|tree| tree.stray() > LEASH)
     }
 
     /// Every 20th request is special: it must not meet the candidate more or less often than the others.

@@ -40,16 +40,21 @@ thread_local! {
     };
 }
 
+/// Labels in the text format, without braces.
+pub(super) fn label_text(labels: &[(&'static str, &str)]) -> String {
+    let mut text = String::new();
+    for (name, value) in labels {
+        // Values come from names of the configuration, which need no escaping.
+        let separator = if text.is_empty() { "" } else { "," };
+        write!(text, "{separator}{name}=\"{value}\"").expect("writing to a String cannot fail");
+    }
+    text
+}
+
 impl Histogram {
     pub(crate) fn new(labels: &[(&'static str, &str)]) -> Self {
-        let mut text = String::new();
-        for (name, value) in labels {
-            // Values come from names of the configuration, which need no escaping.
-            let separator = if text.is_empty() { "" } else { "," };
-            write!(text, "{separator}{name}=\"{value}\"").expect("writing to a String cannot fail");
-        }
         Self {
-            labels: text.into(),
+            labels: label_text(labels).into(),
             shards: Default::default(),
         }
     }

@@ -4,7 +4,8 @@
 //!
 //! The exporter drops series that nobody has touched for [`IDLE`]. A series whose owner still exists
 //! is touched before each rendering, so only those of removed routes and backends go away.
-//! Histograms are ours ([`super::histogram`]) and go with their owner.
+//! Histograms are ours ([`super::histogram`]) and go with their owner. So are gauges that are many and seldom
+//! change ([`Gauges`]): the exporter keeps 400 bytes for each.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,8 +16,11 @@ use metrics::{Counter, Gauge, Key, Label, Level, Metadata, Recorder, SharedStrin
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use metrics_util::MetricKindMask;
 
-use super::histogram::Histogram;
+use super::histogram::{Histogram, label_text};
 use super::names::{ALL, Kind, Metric};
+
+/// The label value where a request has no backend, rule or route.
+pub(crate) const NONE: &str = "none";
 
 /// How long a series outlives its owner. Longer than a usual scrape interval, so that the last
 /// values of a removed route are scraped once.
@@ -29,6 +33,39 @@ pub(crate) const UPKEEP: Duration = Duration::from_secs(5);
 pub(crate) trait Series: Send + Sync {
     /// Sets the gauges that are read off elsewhere, and touches every other series.
     fn refresh(&self);
+
+    /// Tells the gauges that it keeps by itself.
+    fn gauges(&self, _out: &mut Gauges) {}
+}
+
+/// Gauges that are asked for when they are rendered. Of two owners of the same series the younger one tells.
+#[derive(Debug, Default)]
+pub(crate) struct Gauges {
+    /// By metric name, then by labels.
+    families: BTreeMap<&'static str, (&'static str, BTreeMap<String, f64>)>,
+}
+
+impl Gauges {
+    /// The value of one series.
+    pub(crate) fn set(&mut self, metric: Metric, labels: &[(&'static str, &str)], value: f64) {
+        debug_assert_eq!(metric.kind, Kind::Gauge);
+        let (_, series) = self
+            .families
+            .entry(metric.name)
+            .or_insert_with(|| (metric.help, BTreeMap::new()));
+        series.insert(label_text(labels), value);
+    }
+
+    fn render(&self, text: &mut String) {
+        for (name, (help, series)) in &self.families {
+            writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge")
+                .expect("writing to a String cannot fail");
+            for (labels, value) in series {
+                writeln!(text, "{name}{{{labels}}} {value}")
+                    .expect("writing to a String cannot fail");
+            }
+        }
+    }
 }
 
 /// The one place that makes metric handles. Cheap to clone.
@@ -40,6 +77,7 @@ pub(crate) struct Registry {
 struct Inner {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
+    none: Arc<str>,
     series: Mutex<Vec<Weak<dyn Series>>>,
     /// By metric name, in the order of their making.
     histograms: Mutex<BTreeMap<&'static str, Family>>,
@@ -71,10 +109,16 @@ impl Registry {
             inner: Arc::new(Inner {
                 recorder,
                 handle,
+                none: NONE.into(),
                 series: Mutex::default(),
                 histograms: Mutex::default(),
             }),
         }
+    }
+
+    /// [`NONE`], which many series share.
+    pub(crate) fn none(&self) -> Arc<str> {
+        Arc::clone(&self.inner.none)
     }
 
     /// A handle for one series. The same name and labels give the same series.
@@ -139,7 +183,12 @@ impl Registry {
         for owner in &owners {
             owner.refresh();
         }
+        let mut gauges = Gauges::default();
+        for owner in &owners {
+            owner.gauges(&mut gauges);
+        }
         let mut text = self.inner.handle.render();
+        gauges.render(&mut text);
         self.render_histograms(&mut text);
         text
     }

@@ -50,6 +50,7 @@ mod rollout;
 mod rollout_promises;
 mod rollout_tables;
 mod routing;
+mod series;
 mod simulate;
 mod slow;
 mod split;

@@ -127,12 +127,7 @@ impl Running {
 
 fn compile(registry: &Registry, earlier: Option<&Snapshot>, text: &str) -> Snapshot {
     let loaded = crate::config::parse("test.yaml", text).unwrap();
-    let compiler = Compiler {
-        registry,
-        workers: 1,
-        earlier,
-        open_files: false,
-    };
+    let compiler = Compiler::to_serve(registry, 1, earlier);
     compiler.compile(loaded.document, 0).unwrap()
 }
 

@@ -28,9 +28,8 @@ impl Compiler<'_> {
         if written.requests.is_none() && written.rates.is_empty() {
             return None;
         }
-        let mut rules = self.earlier.iter().flat_map(|earlier| &earlier.rules);
+        let mut rules = self.earlier_rules.of_route(route).iter();
         let earlier = rules.find_map(|it| match rule {
-            _ if *it.route != *route => None,
             None => it.route_limits.as_ref(),
             Some(rule) if *it.name == *rule => it.limits.as_ref(),
             Some(_) => None,
@@ -77,9 +76,10 @@ impl Compiler<'_> {
         written: &written::Rule,
     ) -> Option<Hedge> {
         let hedge = written.hedge.as_ref()?;
-        let rules = self.earlier.iter().flat_map(|earlier| &earlier.rules);
-        let mut earlier = rules
-            .filter(|it| *it.route == *route && *it.name == *rule)
+        let mut earlier = self
+            .earlier_rules
+            .find(route, rule)
+            .into_iter()
             .flat_map(|it| it.split.arms())
             .filter(|arm| *arm.name == *backend)
             .filter_map(|arm| match &arm.hedge.as_ref()?.after {

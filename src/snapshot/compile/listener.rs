@@ -18,7 +18,7 @@ use crate::snapshot::limits::Bound;
 use crate::snapshot::port::{Listener, ProxyProtocol};
 use crate::telemetry::authorization::RefusedMetrics;
 use crate::telemetry::proxy_protocol::ProxyProtocolMetrics;
-use crate::telemetry::route::{NONE, RouteMetrics};
+use crate::telemetry::route::{NONE, RouteMetrics, RuleMetrics};
 
 impl Compiler<'_> {
     pub(super) fn proxy_protocol(&self, listener: &written::Listener) -> Option<ProxyProtocol> {
@@ -91,7 +91,7 @@ impl Compiler<'_> {
                 .as_ref()
                 .map(|it| Arc::new(compile_compression(it))),
             table: table.build(),
-            unmatched: RouteMetrics::new(self.registry, NONE, NONE, NONE, None),
+            unmatched: self.unmatched(),
         })
     }
 
@@ -130,6 +130,16 @@ impl Compiler<'_> {
                 .then(|| RefusedMetrics::new(self.registry, name, NONE, dry_run)),
             allow,
         })
+    }
+
+    /// All listeners have the same.
+    fn unmatched(&self) -> RouteMetrics {
+        let ports = self.earlier.iter().flat_map(|it| it.ports.values());
+        let same = ports.flat_map(|port| &port.listeners).next();
+        same.map_or_else(
+            || RuleMetrics::unmatched(self.registry),
+            |it| it.unmatched.clone(),
+        )
     }
 
     /// Counts on with what the listener of this name counts.

@@ -4,33 +4,37 @@
 //! Owns defaults that depend on several fields, and which parts of the snapshot before live on.
 
 mod backend;
+mod earlier;
 mod limits;
 mod listener;
 mod policies;
 mod rollout;
+mod shared;
 mod tls;
 mod values;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use crossbeam_utils::CachePadded;
-
+use self::earlier::EarlierRules;
 use self::listener::serve_options;
 use self::policies::FilterOwner;
+use self::shared::Shared;
 use self::values::{balanced_by, compile_filters, compile_match, key_source};
 use super::limits::{Bound, Limits as RuleLimits};
 use super::port::{Door, Port};
-use super::rule::{Arm, Force, OnTrial, OnUnavailable, Retry, Rule, Sticky, Timeouts};
+use super::rule::{Arm, Draws, Force, OnTrial, OnUnavailable, Retry, Rule, Sticky, Timeouts};
+use super::sparse::Maybe;
 use super::{AccessLogHandle, AdminSettings, DrainSettings, Snapshot};
 use crate::config::document as written;
 use crate::route::{HostMap, Match, PatternError};
-use crate::split::{DrawState, Split, StickySplit};
+use crate::split::{Split, StickySplit};
 use crate::telemetry::access_log::{self, AccessLog};
 use crate::telemetry::connection::ListenerMetrics;
 use crate::telemetry::recorder::Registry;
-use crate::telemetry::route::{NONE, RouteMetrics};
+use crate::telemetry::route::{NONE, RouteMetrics, RuleMetrics};
 use crate::tls::material::MaterialError;
 use crate::upstream::backend::Backend;
 use crate::upstream::budget::{Budget, BudgetSettings};
@@ -71,21 +75,49 @@ pub(crate) enum CompileError {
 /// What a compilation needs besides the document.
 #[derive(Debug)]
 pub(crate) struct Compiler<'a> {
-    pub(crate) registry: &'a Registry,
-    pub(crate) workers: usize,
+    registry: &'a Registry,
+    workers: usize,
     /// The snapshot that serves now; what did not change is taken over.
-    pub(crate) earlier: Option<&'a Snapshot>,
+    earlier: Option<&'a Snapshot>,
+    earlier_rules: EarlierRules<'a>,
     /// Whether the access log and the files of TLS are opened; `explain` and `check` do not.
-    pub(crate) open_files: bool,
+    open_files: bool,
+    shared: RefCell<Shared>,
 }
 
-impl Compiler<'_> {
+impl<'a> Compiler<'a> {
+    /// For looking at the result.
+    pub(crate) fn to_look_at(registry: &'a Registry, workers: usize) -> Self {
+        Self {
+            registry,
+            workers,
+            earlier: None,
+            earlier_rules: EarlierRules::default(),
+            open_files: false,
+            shared: RefCell::default(),
+        }
+    }
+
+    /// For serving, after the snapshot that does so now.
+    pub(crate) fn to_serve(
+        registry: &'a Registry,
+        workers: usize,
+        earlier: Option<&'a Snapshot>,
+    ) -> Self {
+        Self {
+            earlier,
+            earlier_rules: EarlierRules::of(earlier),
+            open_files: true,
+            ..Self::to_look_at(registry, workers)
+        }
+    }
+
     /// Compiles a checked document.
     ///
     /// # Errors
     /// See [`CompileError`].
     pub(crate) fn compile(
-        &self,
+        self,
         document: written::Document,
         hash: u64,
     ) -> Result<Snapshot, CompileError> {
@@ -315,19 +347,23 @@ impl Compiler<'_> {
             .map(compile_match)
             .collect::<Result<Vec<_>, _>>()
             .map_err(pattern)?;
-        let mut arms = Vec::new();
-        for reference in &written.backend_refs {
-            let mut arm = self.arm(route, name, reference, backends)?;
+        let earlier = self.earlier_rules.find(route, name);
+        let metrics = self.metrics(route, name, written, earlier);
+        let mut arms = Vec::with_capacity(written.backend_refs.len());
+        for (index, reference) in written.backend_refs.iter().enumerate() {
+            let mut arm = self.arm(metrics.of(index), reference, backends)?;
             let again = written.retry.is_some() || written.hedge.is_some();
             arm.budget = again.then(|| {
                 let retry = written.retry.clone().unwrap_or_default();
-                self.budget(route, name, reference.name.as_str(), &retry)
+                budget(earlier, reference.name.as_str(), &retry)
             });
-            arm.hedge = self.hedge(route, name, reference.name.as_str(), written);
-            arms.push((arm, reference.weight.get()));
+            let hedge = self.hedge(route, name, reference.name.as_str(), written);
+            arm.hedge = hedge.map(Box::new);
+            arms.push(arm);
         }
-        let split = Split::new(arms);
-        let several = split.arms().len() > 1;
+        let weights = written.backend_refs.iter().map(|it| it.weight.get());
+        let weights: Vec<_> = weights.collect();
+        let division = self.shared.borrow_mut().division(&weights);
         let sticky = sticky(route, name, written);
         let owner = |labels| FilterOwner {
             registry: self.registry,
@@ -339,40 +375,36 @@ impl Compiler<'_> {
         };
         let force = written.split.force.as_ref();
         let rule = Rule {
-            route: route.into(),
-            name: name.into(),
-            filters: compile_filters(&owner([route, name, NONE]), &written.filters)?,
-            timeouts: Timeouts {
+            route: metrics.route(),
+            name: metrics.rule(),
+            filters: compile_filters(&owner([route, name, NONE]), &written.filters)?.into(),
+            timeouts: Maybe::from(Timeouts {
                 request: timeout(written.timeouts.request),
                 attempt: timeout(written.timeouts.backend_request),
                 first_byte: timeout(written.timeouts.first_byte),
                 idle: timeout(written.timeouts.idle),
-            },
+            }),
             route_limits: route_limits.clone(),
             limits: self.limits(route, Some(name), &written.limits),
             retry: written
                 .retry
                 .as_ref()
-                .map(|retry| compile_retry(retry, written)),
-            draws: if several {
-                draw_states(self.workers)
-            } else {
-                Box::default()
-            },
-            split,
-            sticky,
-            on_trial,
-            force: Force {
+                .map(|retry| Box::new(compile_retry(retry, written))),
+            draws: Draws::new(self.workers),
+            split: Split::divided(arms, division),
+            sticky: sticky.map(Box::new),
+            on_trial: on_trial.map(Box::new),
+            force: Maybe::from(Force {
                 header: force
                     .and_then(|f| f.header.as_ref())
                     .map(|name| name.get().clone()),
                 cookie: force.and_then(|f| f.cookie.as_deref()).map(Into::into),
-            },
+            }),
             on_unavailable: match written.split.on_unavailable {
                 written::OnUnavailable::Shift => OnUnavailable::Shift,
                 written::OnUnavailable::Error => OnUnavailable::Error,
             },
-            metrics: RouteMetrics::new(self.registry, route, name, NONE, None),
+            metrics: metrics.without_backend(),
         };
         Ok(CompiledRule {
             rule: Arc::new(rule),
@@ -380,62 +412,64 @@ impl Compiler<'_> {
         })
     }
 
-    /// The budget of a backend in a rule; the one of the snapshot before where its bounds are the same,
-    /// so that a reload in a storm does not fill it up.
-    fn budget(
+    /// The series of a rule; what it has counted counts on.
+    fn metrics(
         &self,
         route: &str,
         rule: &str,
-        backend: &str,
-        retry: &written::Retry,
-    ) -> Arc<Budget> {
-        let settings = BudgetSettings {
-            percent: retry.budget.percent,
-            per_second: retry.budget.min_retries_per_second,
-        };
-        let rules = self.earlier.iter().flat_map(|earlier| &earlier.rules);
-        let same = rules
-            .filter(|it| *it.route == *route && *it.name == *rule)
-            .flat_map(|it| it.split.arms())
-            .find(|arm| *arm.name == *backend)
-            .and_then(|arm| arm.budget.as_ref())
-            .filter(|budget| budget.settings() == settings);
-        same.map_or_else(|| Budget::new(settings), Arc::clone)
+        written: &written::Rule,
+        earlier: Option<&Rule>,
+    ) -> Arc<RuleMetrics> {
+        let shared = &mut *self.shared.borrow_mut();
+        let (route, rule) = (shared.name(route), shared.name(rule));
+        let backends = written.backend_refs.iter();
+        let backends = backends.map(|it| (shared.name(it.name.as_str()), it.weight.get()));
+        let earlier = earlier.map(|it| it.metrics.of_rule());
+        RuleMetrics::new(self.registry, route, rule, backends, earlier)
     }
 
     fn arm(
         &self,
-        route: &str,
-        rule: &str,
+        metrics: RouteMetrics,
         written: &written::BackendRef,
         backends: &BTreeMap<Box<str>, Arc<Backend>>,
     ) -> Result<Arm, CompileError> {
-        let name = written.name.as_str();
         let known_kind = matches!(written.kind.as_deref(), None | Some("Service" | "Backend"));
         let resolvable = known_kind && written.namespace.is_none();
+        let (route, rule, name) = metrics.labels();
         let owner = FilterOwner {
             registry: self.registry,
             backends,
             labels: [route, rule, name],
         };
         let backend = backends.get(name).filter(|_| resolvable);
+        let policy = backend.map(|backend| &backend.settings().balancing.policy);
         Ok(Arm {
-            name: name.into(),
-            balanced_by: backend
-                .and_then(|backend| balanced_by(&backend.settings().balancing.policy)),
+            name: metrics.backend(),
+            balanced_by: policy.and_then(balanced_by).map(Box::new),
             backend: backend.cloned(),
-            filters: compile_filters(&owner, &written.filters)?,
+            filters: compile_filters(&owner, &written.filters)?.into(),
             budget: None,
             hedge: None,
-            metrics: RouteMetrics::new(
-                self.registry,
-                route,
-                rule,
-                name,
-                Some(written.weight.get()),
-            ),
+            metrics,
         })
     }
+}
+
+/// The budget of a backend in a rule; the one of the snapshot before where its bounds are the same,
+/// so that a reload in a storm does not fill it up.
+fn budget(earlier: Option<&Rule>, backend: &str, retry: &written::Retry) -> Arc<Budget> {
+    let settings = BudgetSettings {
+        percent: retry.budget.percent,
+        per_second: retry.budget.min_retries_per_second,
+    };
+    let same = earlier
+        .iter()
+        .flat_map(|it| it.split.arms())
+        .find(|arm| *arm.name == *backend)
+        .and_then(|arm| arm.budget.as_ref())
+        .filter(|budget| budget.settings() == settings);
+    same.map_or_else(|| Budget::new(settings), Arc::clone)
 }
 
 fn sticky(route: &str, rule: &str, written: &written::Rule) -> Option<Sticky> {
@@ -468,10 +502,4 @@ fn compile_retry(written: &written::Retry, rule: &written::Rule) -> Retry {
 struct CompiledRule {
     rule: Arc<Rule>,
     matches: Vec<Match>,
-}
-
-fn draw_states(workers: usize) -> Box<[CachePadded<Mutex<DrawState>>]> {
-    (0..workers)
-        .map(|_| CachePadded::new(Mutex::new(DrawState::default())))
-        .collect()
 }
