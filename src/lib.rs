@@ -40,6 +40,11 @@
     reason = "this is read by those who work on it"
 )]
 
+// mimalloc 3 against jemalloc 5.3 (decay of a second, background threads) and glibc 2.36: instructions of a
+// request over HTTP/1 49.4k, 49.8k, 51.3k and over HTTP/2 70.1k, 71.2k, 75.1k; resident after start 13.8, 14.0,
+// 12.6 MiB, an idle connection of 10,000 3.9, 4.1, 9.8 KiB, after load over 256 connections 15, 20, 29 MiB.
+// jemalloc is also half a megabyte more of program, and wants `make`. Without huge pages (`no_thp`): with them
+// the first 10 MiB were empty. `app::memory` reminds it of what is free.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

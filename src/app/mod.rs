@@ -2,6 +2,7 @@
 //!
 //! Owns the start, the control loop and the end of the process. Must not know requests.
 
+mod memory;
 mod preconnect;
 pub(crate) mod reload;
 pub(crate) mod signals;
@@ -156,6 +157,7 @@ impl App {
     pub(crate) async fn run(mut self) -> std::io::Result<()> {
         let mut signals = Signals::listen()?;
         let mut upkeep = tokio::time::interval(UPKEEP);
+        let mut memory = tokio::time::interval(memory::INTERVAL);
         let mut ended = self.state.drain.clone();
         loop {
             tokio::select! {
@@ -166,6 +168,7 @@ impl App {
                 },
                 () = ended.reached(Phase::LameDuck) => break,
                 _ = upkeep.tick() => self.state.registry.upkeep(),
+                _ = memory.tick() => memory::give_back(),
             }
         }
         self.stop(&mut signals).await;
