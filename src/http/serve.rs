@@ -345,7 +345,8 @@ where
     let socket = Watched::new(stream, Arc::clone(&control.signals), resets);
     control.http2.set(http2);
     if http2 {
-        serve_http2(socket, options, control, service).await
+        // Boxed, as a connection of HTTP/1 would keep the room for it.
+        Box::pin(serve_http2(socket, options, control, service)).await
     } else {
         park::serve(socket, options, control, service).await
     }
@@ -461,7 +462,7 @@ async fn first_bytes(
                         return Ok(Some(options.h2c || !options.http1));
                     }
                     // Readable again at once, so wait for the rest in small steps.
-                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    Box::pin(tokio::time::sleep(Duration::from_millis(5))).await;
                 }
                 Ok(_) => return Ok(Some(!options.http1)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -470,7 +471,7 @@ async fn first_bytes(
         }
     };
     let mut wait = pin!(wait);
-    let mut last_call = pin!(None::<Sleep>);
+    let mut last_call = None::<Pin<Box<Sleep>>>;
     poll_fn(|cx| {
         control.register(cx);
         if let Poll::Ready(result) = wait.as_mut().poll(cx) {
@@ -483,11 +484,9 @@ async fn first_bytes(
             Close::No => Poll::Pending,
             Close::Now => Poll::Ready(Ok(None)),
             Close::Graceful => {
-                if last_call.is_none() {
-                    last_call.set(Some(tokio::time::sleep(LAST_CALL)));
-                }
-                let timer = last_call.as_mut().as_pin_mut();
-                timer.map_or(Poll::Pending, |timer| timer.poll(cx).map(|()| Ok(None)))
+                let sleep = || Box::pin(tokio::time::sleep(LAST_CALL));
+                let timer = last_call.get_or_insert_with(sleep);
+                timer.as_mut().poll(cx).map(|()| Ok(None))
             }
         }
     })

@@ -19,7 +19,12 @@ use crate::tls::server as tls;
 use crate::tls::stream::Stream;
 
 /// Serves the connection on this worker in a task of its own.
-pub(crate) fn spawn(stream: TcpStream, peer: SocketAddr, worker: &Rc<Worker>, door: &Arc<Door>) {
+pub(crate) fn spawn(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    worker: &Rc<Worker>,
+    door: &Arc<Door>,
+) {
     let open = door.metrics.accepted();
     let control = Control::new(Rc::clone(&worker.clock));
     // It may have been accepted, or handed over, after the wish to close went round.
@@ -33,7 +38,6 @@ pub(crate) fn spawn(stream: TcpStream, peer: SocketAddr, worker: &Rc<Worker>, do
     let (worker, door) = (Rc::clone(worker), Arc::clone(door));
     drop(tokio::task::spawn_local(async move {
         let _held = (open, entered);
-        let mut stream = stream;
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "the connection was lost before its first byte");
             return;
@@ -51,25 +55,22 @@ pub(crate) fn spawn(stream: TcpStream, peer: SocketAddr, worker: &Rc<Worker>, do
                 None => return,
             }
         }
-        // Boxed, as a handshake takes 7 KiB that the connection would keep for the rest of its life.
-        let secured = Box::pin(secure(stream, &worker, &door));
-        let Some(begun) = control.until_closed(secured).await else {
-            return;
+        // What is in this block is not kept for the rest of the connection's life.
+        let (stream, connection) = {
+            // Boxed, as a handshake takes 7 KiB.
+            let secured = Box::pin(secure(stream, &worker, &door));
+            let (stream, session) = match control.until_closed(secured).await {
+                Some(Ok(begun)) => begun,
+                Some(Err(refused)) => {
+                    tracing::info!(%peer, address = %door.address, "no handshake: {refused}");
+                    return;
+                }
+                None => return,
+            };
+            let (control, door) = (Rc::clone(&control), Arc::clone(&door));
+            let connection = Connection::new(worker, control, addresses, door, session);
+            (stream, connection)
         };
-        let (stream, session) = match begun {
-            Ok(begun) => begun,
-            Err(refused) => {
-                tracing::info!(%peer, address = %door.address, "no handshake: {refused}");
-                return;
-            }
-        };
-        let connection = Connection::new(
-            worker,
-            Rc::clone(&control),
-            addresses,
-            Arc::clone(&door),
-            session,
-        );
         let service = service_fn(move |request| {
             let exchange = Exchange::begin(&connection, request);
             // Boxed, as hyper keeps room for the future of a request, 6 KiB, while there is none.
@@ -104,7 +105,7 @@ async fn secure(
     stream: TcpStream,
     worker: &Worker,
     door: &Door,
-) -> Result<(Stream, Option<Session>), tls::Refused> {
+) -> Result<(Stream, Option<Box<Session>>), tls::Refused> {
     let port = worker.with_snapshot(|snapshot| snapshot.port(door.address).map(Arc::clone));
     let port = port.ok_or_else(tls::Refused::gone)?;
     let Some(first) = port.tls() else {
@@ -113,5 +114,5 @@ async fn secure(
     let choose = |name: Option<&str>| port.tls_for(name).map(Arc::clone);
     let accepted = tls::accept(stream, first, choose).await?;
     let session = Session::new(accepted.listener, accepted.identity);
-    Ok((Stream::Tls(accepted.stream, None), Some(session)))
+    Ok((Stream::Tls(accepted.stream, None), Some(Box::new(session))))
 }

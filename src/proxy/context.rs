@@ -182,8 +182,8 @@ pub(crate) struct Connection {
     pub(crate) addresses: Addresses,
     /// The peer's address as a field value.
     pub(crate) peer_value: HeaderValue,
-    /// What TLS says of the client; `None` for plain HTTP.
-    pub(crate) session: Option<Session>,
+    /// What TLS says of the client; `None` for plain HTTP. Boxed, as it is half of a connection's context.
+    pub(crate) session: Option<Box<Session>>,
     pub(crate) door: Arc<Door>,
     /// Made for the first backend that is told whose connections it gets.
     own_pools: OnceCell<Rc<Pools>>,
@@ -195,7 +195,7 @@ impl Connection {
         control: Rc<Control>,
         mut addresses: Addresses,
         door: Arc<Door>,
-        session: Option<Session>,
+        session: Option<Box<Session>>,
     ) -> Rc<Self> {
         let address = addresses.source.ip().to_canonical();
         addresses.source.set_ip(address);
