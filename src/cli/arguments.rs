@@ -156,6 +156,12 @@ pub(crate) struct DemoOptions {
 /// `weir bench`
 #[derive(Debug, Args)]
 pub(crate) struct BenchOptions {
+    /// File or folder to measure, built-in backends in the place of its own [default: a plain split]
+    #[arg(long, short, value_name = "PATH")]
+    pub(crate) config: Option<PathBuf>,
+    /// What is asked for, by GET [default: what its first rule that takes any GET matches]
+    #[arg(long, value_name = "URL", requires = "config")]
+    pub(crate) url: Option<String>,
     /// How long it takes, beside a warm-up of half as long
     #[arg(long, value_name = "DURATION", default_value = "10s")]
     pub(crate) duration: Duration,

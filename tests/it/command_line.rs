@@ -95,6 +95,79 @@ fn the_bench_measures_both_ways() {
     }
 }
 
+/// Neither its certificates nor its backends are there.
+const ELSEWHERES: &str = "
+version: 1
+admin: { address: 192.0.2.1:80 }
+listeners:
+  - name: web
+    address: 192.0.2.1:443
+    hostname: '*.shop.example'
+    tls: { certificates: [{ certificate: /nowhere/tls.crt, key: /nowhere/tls.key }] }
+routes:
+  - name: shop
+    rules:
+      - matches: [{ path: { value: /pay }, method: POST }, { path: { value: /cart } }]
+        filters: [{ type: ResponseHeaderModifier, responseHeaderModifier: { set: [{ name: x-a, value: b }] } }]
+        backendRefs: [{ name: v1, weight: 9 }, { name: v2 }]
+      - { name: off, matches: [{ path: { value: /off } }], filters: [{ type: DirectResponse, directResponse: { status: 503 } }] }
+backends:
+  - { name: v1, dns: { name: v1.shop.invalid, port: 80 } }
+  - { name: v2, endpoints: [{ address: 192.0.2.2:443 }], protocol: h2c, tls: {}, healthCheck: { tcp: {}, interval: 1s } }
+";
+
+#[test]
+fn the_bench_measures_a_configuration_that_is_for_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("weir.yaml");
+    std::fs::write(&file, ELSEWHERES).unwrap();
+    let file = file.to_str().unwrap();
+    let asked = [
+        "bench",
+        "--duration=400ms",
+        "--connections=2",
+        "--config",
+        file,
+    ];
+    for (url, shown) in [
+        (None, "http://bench.shop.example/cart"),
+        (
+            Some("https://a.shop.example/cart/1?x=2"),
+            "http://a.shop.example/cart/1?x=2",
+        ),
+    ] {
+        let url: Vec<&str> = url.map_or(vec![], |url| vec!["--url", url]);
+        let output = weir(&[&asked[..], &["-o", "json"], &url].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(
+            (found["url"].as_str(), found["config"].as_str()),
+            (Some(shown), Some(file))
+        );
+        assert_eq!(found["failed"], 0);
+        let rate = &found["saturated"]["proxied"]["requestsPerSecond"];
+        assert!(rate.as_f64().unwrap() > 0.0, "{found}");
+    }
+    for (url, code, why) in [
+        ("http://a.shop.example/off", 1, "503"),
+        (
+            "http://elsewhere.example/cart",
+            1,
+            "does not reach a backend",
+        ),
+        ("/cart", 2, "expected http://"),
+    ] {
+        let refused = weir(&[&asked[..], &["--url", url]].concat());
+        let said = text(&refused);
+        assert_eq!(refused.status.code(), Some(code), "{said}");
+        assert!(said.contains(why), "{said}");
+    }
+    assert_eq!(
+        weir(&["bench", "--url", "http://a/"]).status.code(),
+        Some(2)
+    );
+}
+
 #[test]
 fn the_demo_shows_a_rollback() {
     let output = weir(&["demo", "--fail", "candidate", "--workers", "2"]);

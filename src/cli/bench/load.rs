@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::super::run::control_runtime;
+use super::subject::Asked;
 
 /// Longest wait for one answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,9 +28,10 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const BODY: &[u8] = &[b'0'; 128];
 
 /// What is sent.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub(super) to: SocketAddr,
+    pub(super) asked: Asked,
     pub(super) connections: usize,
     pub(super) duration: Duration,
     /// Requests a second; none: the next one when the last is answered.
@@ -96,10 +98,10 @@ async fn serve(socket: std::net::TcpListener) -> std::io::Result<()> {
 pub(super) fn run(plan: &Plan) -> anyhow::Result<Seen> {
     control_runtime()?.block_on(async {
         let shared = std::rc::Rc::new((Cell::new(0_u64), RefCell::new(Seen::default())));
-        let (plan, began) = (*plan, Instant::now());
+        let began = Instant::now();
         let mut tasks = JoinSet::new();
         for _ in 0..plan.connections {
-            let shared = std::rc::Rc::clone(&shared);
+            let (shared, plan) = (std::rc::Rc::clone(&shared), plan.clone());
             tasks.spawn_local(async move { send(&plan, &shared.0, &shared.1, began).await });
         }
         while let Some(ended) = tasks.join_next().await {
@@ -131,7 +133,8 @@ async fn send(plan: &Plan, next: &Cell<u64>, seen: &RefCell<Seen>, began: Instan
         } else {
             due
         };
-        let answer = tokio::time::timeout(TIMEOUT, exchange(plan.to, &mut connection)).await;
+        let answer =
+            tokio::time::timeout(TIMEOUT, exchange(plan.to, &plan.asked, &mut connection)).await;
         let mut seen = seen.borrow_mut();
         if answer.context("no answer in time").flatten().is_ok() {
             let took = u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX);
@@ -143,8 +146,17 @@ async fn send(plan: &Plan, next: &Cell<u64>, seen: &RefCell<Seen>, began: Instan
     }
 }
 
+/// Asks once.
+///
+/// # Errors
+/// When the answer is not a built-in backend's.
+pub(super) async fn once(to: SocketAddr, asked: &Asked) -> anyhow::Result<()> {
+    tokio::time::timeout(TIMEOUT, exchange(to, asked, &mut None)).await?
+}
+
 async fn exchange(
     to: SocketAddr,
+    asked: &Asked,
     kept: &mut Option<SendRequest<Empty<Bytes>>>,
 ) -> anyhow::Result<()> {
     let sender = match kept {
@@ -161,7 +173,7 @@ async fn exchange(
         }
     };
     sender.ready().await?;
-    let request = Request::get("/").header(HOST, "bench.example");
+    let request = Request::get(asked.target.clone()).header(HOST, asked.host.clone());
     let response = sender.send_request(request.body(Empty::new())?).await?;
     let status = response.status();
     anyhow::ensure!(status == StatusCode::OK, "status {status}");

@@ -1,23 +1,26 @@
-//! `weir bench`: what this proxy adds on this machine: built-in backends asked directly and through it.
+//! `weir bench`: what this proxy adds on this machine, as it is or with an operator's configuration: built-in
+//! backends asked directly and through it.
 //!
 //! Owns the order of the rounds and what is made of them. Must not know how a request is proxied: it
 //! looks from outside, but for the CPU of the workers, which is theirs alone.
 
 mod load;
+mod subject;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use serde::Serialize;
 
 use self::load::{Plan, Seen};
+use self::subject::{Asked, Subject};
 use super::Failure;
 use super::arguments::BenchOptions;
 use super::run::{control_runtime, start};
 use super::show::{new_table, print, right};
 use crate::app::{Options, Source};
-use crate::config;
 use crate::drain::Phase;
 use crate::telemetry::logging::{self, Style};
 
@@ -32,6 +35,10 @@ const LONGEST: Duration = Duration::from_secs(600);
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Answer {
+    /// The operator's own; none: the built-in one.
+    config: Option<String>,
+    /// What was asked for.
+    url: String,
     workers: usize,
     connections: usize,
     /// As many as can be.
@@ -40,7 +47,8 @@ struct Answer {
     open_loop: Ways,
     requests_per_second_asked: f64,
     added: Quantiles,
-    /// CPU of the workers for each request of the saturated rounds; only where `/proc` says so.
+    /// CPU of the worker threads, and of no other, for each request of the saturated rounds through them;
+    /// only where `/proc` says so.
     cpu_microseconds: Option<f64>,
     failed: usize,
 }
@@ -70,41 +78,18 @@ struct Quantiles {
 /// Measures and prints.
 pub(super) fn run(options: &BenchOptions) -> Result<ExitCode, Failure> {
     let (_level, _written_at_the_end) =
-        logging::start("warn", Style::Auto).map_err(|error| Failure::Usage(error.to_string()))?;
-    let backends = load::backends()?;
-    let loaded = config::parse("bench", &document(backends))
-        .map_err(|problems| Failure::Config(config::problem::render(&problems, false)))?;
-    let (workers, connections) = (
-        usize::from(options.workers),
-        usize::from(options.connections),
-    );
-    let (duration, rate) = (options.duration.get(), options.rate);
+        logging::start("error", Style::Auto).map_err(|error| Failure::Usage(error.to_string()))?;
+    let duration = options.duration.get();
     if !(SHORTEST..=LONGEST).contains(&duration) {
         let why = format!("--duration must be from {SHORTEST:?} to {LONGEST:?}");
         return Err(Failure::Usage(why));
     }
-    let answer = control_runtime()?.block_on(async {
-        let app = start(Options {
-            source: Source::Made(Box::new(loaded.document)),
-            workers,
-            admin: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
-            log_level: None,
-        })
-        .await?;
-        let state = std::sync::Arc::clone(app.state());
-        let proxy = state.bound(SocketAddr::from(([127, 0, 0, 1], 0)));
-        let measuring = std::thread::Builder::new()
-            .name("bench-load".to_owned())
-            .spawn(move || {
-                let answer = measure([backends[0], proxy], connections, duration, rate);
-                state.trigger.enter(Phase::LameDuck);
-                answer
-            })?;
-        app.run().await?;
-        let joined = tokio::task::spawn_blocking(move || measuring.join()).await?;
-        let answer = joined.map_err(|_| anyhow::anyhow!("the load failed; please report it"))?;
-        Ok::<_, Failure>(Answer { workers, ..answer? })
-    })?;
+    let backends = load::backends()?;
+    let subject = match &options.config {
+        Some(path) => subject::of_file(path, options.url.as_deref(), backends)?,
+        None => subject::plain(backends)?,
+    };
+    let answer = control_runtime()?.block_on(serve_and_measure(options, subject, backends[0]))?;
     let value = serde_json::to_value(&answer).map_err(anyhow::Error::from)?;
     print(&value, options.output, |_| table(&answer))?;
     if answer.failed == 0 {
@@ -114,33 +99,72 @@ pub(super) fn run(options: &BenchOptions) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(1))
 }
 
-fn document(backends: [SocketAddr; 2]) -> String {
-    format!(
-        "version: 1\naccessLog: {{ format: \"off\" }}\ndrain: {{ delay: 0s, timeout: 5s }}\n\
-         listeners: [{{ name: bench, address: \"127.0.0.1:0\" }}]\n\
-         routes: [{{ name: bench, rules: [{{ name: all, backendRefs: [\
-         {{ name: stable, weight: 90 }}, {{ name: candidate, weight: 10 }}] }}] }}]\n\
-         backends: [{{ name: stable, endpoints: [{{ address: \"{}\" }}] }}, \
-         {{ name: candidate, endpoints: [{{ address: \"{}\" }}] }}]\n",
-        backends[0], backends[1],
-    )
+async fn serve_and_measure(
+    options: &BenchOptions,
+    subject: Subject,
+    backend: SocketAddr,
+) -> Result<Answer, Failure> {
+    let workers = usize::from(options.workers);
+    let app = start(Options {
+        source: Source::Made(Box::new(subject.document)),
+        workers,
+        admin: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+        log_level: None,
+    })
+    .await?;
+    let state = std::sync::Arc::clone(app.state());
+    let job = Job {
+        to: [backend, state.bound(subject.listener)],
+        connections: usize::from(options.connections),
+        duration: options.duration.get(),
+        rate: options.rate,
+        asked: subject.asked.clone(),
+    };
+    let measuring = std::thread::Builder::new()
+        .name("bench-load".to_owned())
+        .spawn(move || {
+            let answer = measure(&job);
+            state.trigger.enter(Phase::LameDuck);
+            answer
+        })?;
+    app.run().await?;
+    let joined = tokio::task::spawn_blocking(move || measuring.join()).await?;
+    let answer = joined.map_err(|_| anyhow::anyhow!("the load failed; please report it"))?;
+    Ok(Answer {
+        workers,
+        config: options.config.as_ref().map(|it| it.display().to_string()),
+        url: subject.asked.to_string(),
+        ..answer?
+    })
 }
 
-/// `to`: a backend, and the proxy before it. Half of the time for each kind of load.
-fn measure(
+/// What is sent where.
+#[derive(Debug)]
+struct Job {
+    /// A backend, and the proxy before it.
     to: [SocketAddr; 2],
+    asked: Asked,
     connections: usize,
+    /// Half of it for each kind of load.
     duration: Duration,
     rate: Option<f64>,
-) -> anyhow::Result<Answer> {
-    let each = duration / (4 * ROUNDS);
+}
+
+fn measure(job: &Job) -> anyhow::Result<Answer> {
+    let asked = control_runtime()?.block_on(load::once(job.to[1], &job.asked));
+    asked.with_context(|| {
+        let url = &job.asked;
+        format!("GET {url} does not reach a backend: `weir explain GET {url}` says why; --url asks for something else")
+    })?;
+    let each = job.duration / (4 * ROUNDS);
     let rounds = |rate: Option<f64>| -> anyhow::Result<([Seen; 2], Option<u64>)> {
         let (mut seen, mut cpu) = ([Seen::default(), Seen::default()], Some(0));
         for _ in 0..ROUNDS {
-            for (way, to) in to.into_iter().enumerate() {
+            for (way, to) in job.to.into_iter().enumerate() {
                 let plan = Plan {
                     to,
-                    connections,
+                    asked: job.asked.clone(),
+                    connections: job.connections,
                     duration: each,
                     rate,
                 };
@@ -149,7 +173,9 @@ fn measure(
                 let used = cpu_of_workers()
                     .zip(before)
                     .map(|(now, before)| now.saturating_sub(before));
-                cpu = cpu.zip(used).map(|(sum, used)| sum + used);
+                if way == 1 {
+                    cpu = cpu.zip(used).map(|(sum, used)| sum + used);
+                }
             }
         }
         Ok((seen, cpu))
@@ -159,7 +185,7 @@ fn measure(
     let (saturated, cpu) = rounds(None)?;
     let spent = (each * ROUNDS).as_secs_f64();
     let half = saturated[1].microseconds.len() as f64 / spent / 2.0;
-    let asked = rate.unwrap_or(half).max(1.0);
+    let asked = job.rate.unwrap_or(half).max(1.0);
     let (open, _) = rounds(Some(asked))?;
     let failed = saturated.iter().chain(&open).map(|seen| seen.failed).sum();
     let requests = saturated[1].microseconds.len();
@@ -174,8 +200,10 @@ fn measure(
         open_loop.proxied.microseconds,
     );
     Ok(Answer {
+        config: None,
+        url: String::new(),
         workers: 0,
-        connections,
+        connections: job.connections,
         saturated: ways(saturated),
         requests_per_second_asked: asked,
         added: Quantiles {
@@ -236,10 +264,16 @@ fn table(answer: &Answer) -> String {
         }
     }
     let cpu = answer.cpu_microseconds.map_or_else(String::new, |cpu| {
-        format!("CPU of the proxy: {cpu:.1} us a request\n")
+        format!("CPU of the proxy: {cpu:.1} us a request (its worker threads; load and backends have others)\n")
+    });
+    let of = answer.config.as_ref().map_or_else(String::new, |config| {
+        let url = &answer.url;
+        format!(
+            "GET {url} by {config}, on loopback, with built-in backends; without TLS, PROXY protocol, health checks, hooks\n\n"
+        )
     });
     format!(
-        "{}\n\nadded at {:.0} requests/s over {} connections: p50 {:.0} us, p99 {:.0} us, p99.9 {:.0} us\n\
+        "{of}{}\n\nadded at {:.0} requests/s over {} connections: p50 {:.0} us, p99 {:.0} us, p99.9 {:.0} us\n\
          {cpu}{} workers; load and backends share the machine with the proxy",
         right(table, &[2, 3, 4, 5]),
         answer.requests_per_second_asked,
