@@ -110,7 +110,8 @@ class Bench:
         after = threads(job.pid)
         if not count:
             raise RuntimeError(f"nothing was answered\n{raw}")
-        used = sum(after.values()) - sum(before.values())
+        # Not the difference of sums: a thread that ends takes along what it has had before.
+        used = sum(time - before.get(thread, 0) for thread, time in after.items())
         if job.workers == 2:
             figures["least_share"] = least_share(before, after)
         for file in [job.log, job.out] if job.logs else []:

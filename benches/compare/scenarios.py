@@ -183,7 +183,7 @@ def reload(bench):
     routes, times = bench.size.of((10_000, 100), (50, 2))
     load = own(bench, "requests", "--connections", 64, "--rate", 1000, "--exact")
     measure = reloading(load, max(1, times // bench.size.rounds))
-    seconds, bench.size.seconds = bench.size.seconds, max(bench.size.seconds, bench.size.of(4, 1))
+    seconds, bench.size.seconds = bench.size.seconds, max(bench.size.seconds, bench.size.of(6, 1))
     try:
         rows = bench.in_turn("reload", measure, bench.each(with_={"reloads": True}, named="reloading"), routes=routes, workers=2)
     finally:

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::LATE;
-
 /// Before a request is due, that a timer may wake.
 const COARSE: Duration = Duration::from_millis(2);
+
+/// How long after the end what was due before it may still be sent.
+const GRACE: Duration = Duration::from_secs(3);
 
 #[derive(Debug)]
 pub(super) struct Pace {
@@ -74,7 +75,7 @@ impl Pace {
             // Asked for before the look, so that nothing is missed in between.
             let more = self.more.notified();
             let number = self.taken.get();
-            if self.ended.get().is_some_and(|at| at.elapsed() > LATE) {
+            if self.ended.get().is_some_and(|at| at.elapsed() > GRACE) {
                 return None;
             }
             if number < self.due.get() {
@@ -91,7 +92,7 @@ impl Pace {
     /// Whether a connection that has ended is to be replaced.
     pub(super) fn has_more(&self) -> bool {
         let over = self.ended.get();
-        over.is_none_or(|at| at.elapsed() <= LATE && self.taken.get() < self.due.get())
+        over.is_none_or(|at| at.elapsed() <= GRACE && self.taken.get() < self.due.get())
     }
 
     /// Of 100 requests, 99 were let go at most so many microseconds after they were due; and how many that
