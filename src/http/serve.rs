@@ -314,6 +314,8 @@ where
     F: Future + 'static,
 {
     fn execute(&self, future: F) {
+        // A task is moved several times before and after it runs.
+        let future = Box::pin(future);
         drop(tokio::task::spawn_local(async move {
             future.await;
         }));
@@ -366,7 +368,8 @@ where
     let socket = Framed::new(socket, budget, Rc::clone(&control.clock));
     let stall = Rc::clone(&control.stall);
     let service = service_fn(move |request| {
-        let (answer, stall) = (service.call(request), Rc::clone(&stall));
+        // hyper moves it from hand to hand.
+        let (answer, stall) = (Box::pin(service.call(request)), Rc::clone(&stall));
         async move { Ok::<_, S::Error>(answer.await?.map(|body| Paced::new(body, stall))) }
     });
     let result = {

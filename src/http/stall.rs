@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -271,15 +271,16 @@ where
         let stall = Rc::clone(&self.0);
         // The connection runs streams; what a stream runs is the half of a tunnel.
         let tunnel = stall.tunnel.take();
+        // A task is moved several times before and after it runs.
+        let mut stream = Some(Box::pin(stream));
         drop(tokio::task::spawn_local(async move {
-            let mut stream = pin!(Some(stream));
             let mut waiting = tunnel;
             poll_fn(|cx| {
                 stall.asked.set(Asked::No);
-                let Some(running) = stream.as_mut().as_pin_mut() else {
+                let Some(running) = &mut stream else {
                     return Poll::Ready(());
                 };
-                let polled = running.poll(cx);
+                let polled = running.as_mut().poll(cx);
                 stall.tunnel.take();
                 if polled.is_ready() {
                     return Poll::Ready(());
@@ -288,7 +289,7 @@ where
                     return Poll::Pending;
                 }
                 let outer = stall.cutting.replace(true);
-                stream.set(None);
+                stream = None;
                 stall.cutting.set(outer);
                 Poll::Ready(())
             })

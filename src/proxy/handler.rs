@@ -347,7 +347,10 @@ fn request_id(connection: &Connection) -> HeaderValue {
         pair[0] = DIGITS[usize::from(byte >> 4)];
         pair[1] = DIGITS[usize::from(byte & 15)];
     }
-    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    let mut id = HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"));
+    // No other request has it: a table of HTTP/2 would lose a field of use for it (RFC 7541, 6.2.3).
+    id.set_sensitive(true);
+    id
 }
 
 /// The rule for a request that may pass, and how its path matched.
