@@ -19,9 +19,10 @@ fn is_silent(stream: &mut impl Read) {
     assert_eq!(waited.unwrap_err().kind(), ErrorKind::WouldBlock);
 }
 
-fn resident(proxy: &Proxy) -> u64 {
+/// KiB that belong to no file.
+fn anonymous(proxy: &Proxy) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let line = status.lines().find(|line| line.starts_with("RssAnon:"));
     line.unwrap()
         .split_whitespace()
         .nth(1)
@@ -111,17 +112,23 @@ fn little_is_left_of_a_silent_connection() {
     let web = proxy.addr("web");
     let mut one = Client::connect(web);
     assert_eq!(one.ask(REQUEST).status, 200);
-    let before = resident(&proxy);
+    let before = anonymous(&proxy);
     let mut clients: Vec<_> = (0..CONNECTIONS).map(|_| Client::connect(web)).collect();
     for client in &mut clients {
         assert_eq!(client.ask(REQUEST).status, 200);
     }
     eventually("memory", || {
-        let each = resident(&proxy).saturating_sub(before) / CONNECTIONS as u64;
-        (each < 10).then_some(())
+        let each = anonymous(&proxy).saturating_sub(before) / CONNECTIONS as u64;
+        (each < 6).then_some(())
     });
     for client in &mut clients {
         assert_eq!(client.ask(REQUEST).status, 200);
     }
+    // Nobody asks for anything any more.
+    drop(clients);
+    eventually("the rest of the memory", || {
+        let kept = anonymous(&proxy).saturating_sub(before);
+        (kept < 3072).then_some(())
+    });
     proxy.stop();
 }
