@@ -119,7 +119,7 @@ fn little_is_left_of_a_silent_connection() {
     }
     eventually("memory", || {
         let each = anonymous(&proxy).saturating_sub(before) / CONNECTIONS as u64;
-        (each < 6).then_some(())
+        (each < 8).then_some(())
     });
     for client in &mut clients {
         assert_eq!(client.ask(REQUEST).status, 200);
