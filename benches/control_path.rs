@@ -30,7 +30,7 @@ fn written() -> String {
     text
 }
 
-/// Both halves of a reload: text to a checked document, and that to what serves.
+/// Both halves of a reload: text to a checked document, and that to what serves, until it is let go.
 fn reload(c: &mut Criterion) {
     let text = written();
     let mut group = c.benchmark_group("10000 routes");

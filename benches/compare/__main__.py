@@ -1,7 +1,7 @@
 """Compares this proxy with its peers: the same job for all, in turn, on one machine.
 
     .ci/install bench && cargo build --release --bins --example load
-    python3 benches/compare                  all of it, five rounds of 2 s: about half an hour
+    python3 benches/compare                  all of it, five rounds of 2 s: about 35 minutes
     python3 benches/compare --quick http1    three rounds of a second of one scenario
     python3 benches/compare --check          that every proxy takes its configurations, and every scenario
                                              runs, as short as can be; its figures mean nothing
@@ -145,8 +145,9 @@ def main():
     if missing:
         about["not here"] = ", ".join(missing)
     about |= peers.LEFT_OUT
-    # Proxies have sessions of their own: TERM must end them too, as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Proxies have sessions of their own: TERM, and a terminal that goes away, must end them as Ctrl-C does.
+    for one in [signal.SIGTERM, signal.SIGHUP]:
+        signal.signal(one, signal.default_int_handler)
     bench = Bench(proxies, str(Path(asked.load).resolve()), out / "raw", size(asked))
     about["rounds"] = f"{bench.size.rounds} of {bench.size.seconds:g} s, in turn, after a warm-up"
     try:

@@ -107,6 +107,8 @@ class Bench:
     def measured(self, measure, job, seconds):
         before = threads(job.pid)
         count, figures, raw = measure(job, seconds)
+        if not count and self.size.tiny:  # a busy machine may need longer for the first answer
+            count, figures, raw = measure(job, 3)
         after = threads(job.pid)
         if not count:
             raise RuntimeError(f"nothing was answered\n{raw}")

@@ -52,7 +52,7 @@ class Processes:
 
     def __exit__(self, *_):
         # A second Ctrl-C must not keep the rest of them alive.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
         try:
             for process in self.started:
                 if process.poll() is None:
