@@ -43,7 +43,8 @@ def sendable(bench, rate):
             measure = own(bench, "requests", "--connections", 64, "--rate", rate, "--exact")
             count, figures, said = measure(origin, bench.size.seconds)
             bench.keep("latency-load", said)
-            keeps_up = figures["rps"] > 0.98 * rate and figures["p99_us"] < 1000 and figures["load_late_us"] < 500
+            # What cannot keep up is ever later, which the median shows; other work of the machine does not.
+            keeps_up = figures["rps"] > 0.98 * rate and figures["p50_us"] < 500
             if keeps_up or bench.size.tiny:
                 break
             rate = int(rate * 0.8)
