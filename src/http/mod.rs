@@ -22,6 +22,7 @@ pub(crate) mod path;
 pub(crate) mod recall;
 pub(crate) mod replay;
 pub(crate) mod serve;
+pub(crate) mod server;
 mod socket;
 pub(crate) mod spare;
 mod stall;

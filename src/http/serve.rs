@@ -1,6 +1,6 @@
 //! Drives one connection of a client: which HTTP it speaks, its deadlines, its orderly end.
 //!
-//! Owns hyper's server side and the state that tells an idle connection from a busy one.
+//! Owns hyper's side of HTTP/2 and the state that tells an idle connection from a busy one.
 //! Must not know what the service does.
 //!
 //! A connection has no timer of its own. It notes on a coarse clock since when it is in its state,
@@ -28,7 +28,7 @@ use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use super::age::{Age, AgeLimits, Past};
-use super::body::ResponseBody;
+use super::body::{DownstreamBody, ResponseBody};
 use super::flood::{Budget, Limits};
 use super::park::{self, PARK_AFTER};
 use super::socket::{Framed, Watched};
@@ -177,6 +177,11 @@ impl Control {
         self.close.get()
     }
 
+    /// Bytes of a request are there, whoever has read them.
+    pub(super) fn hears(&self) {
+        self.signals.heard.store(true, Ordering::Relaxed);
+    }
+
     /// Whether nothing is on the way in either direction. HTTP/2 has streams and tables to keep.
     fn may_park(&self) -> bool {
         let silent = !self.signals.is_sending() && !self.signals.is_blocked();
@@ -266,7 +271,7 @@ impl Control {
         self.since.set(self.clock.get());
     }
 
-    pub(super) fn register(&self, cx: &Context<'_>) {
+    fn register(&self, cx: &Context<'_>) {
         let mut waker = self.waker.borrow_mut();
         if !waker
             .as_ref()
@@ -330,7 +335,7 @@ pub(crate) async fn serve<S>(
     service: S,
 ) -> Ended
 where
-    S: Service<Request<Incoming>, Response = Response<ResponseBody>> + 'static,
+    S: Service<Request<DownstreamBody>, Response = Response<ResponseBody>> + 'static,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let http2 = match &stream {
@@ -361,15 +366,16 @@ async fn serve_http2<S>(
     service: S,
 ) -> Ended
 where
-    S: Service<Request<Incoming>, Response = Response<ResponseBody>> + 'static,
+    S: Service<Request<DownstreamBody>, Response = Response<ResponseBody>> + 'static,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let budget = Budget::of_client(options.http2.clone(), control.clock.get());
     let socket = Framed::new(socket, budget, Rc::clone(&control.clock));
     let stall = Rc::clone(&control.stall);
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answer = service.call(request.map(DownstreamBody::Hyper));
         // hyper moves it from hand to hand.
-        let (answer, stall) = (Box::pin(service.call(request)), Rc::clone(&stall));
+        let (answer, stall) = (Box::pin(answer), Rc::clone(&stall));
         async move { Ok::<_, S::Error>(answer.await?.map(|body| Paced::new(body, stall))) }
     });
     let result = {

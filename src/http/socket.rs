@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
@@ -47,6 +48,8 @@ const READ_OF_BUSY: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Watched {
     stream: Stream,
+    /// What another engine has read of the next request.
+    begun: Bytes,
     signals: Arc<Signals>,
     /// Resets are looked for while nothing is read: hyper does not read behind a request when clients
     /// may half-close.
@@ -144,15 +147,28 @@ impl Watched {
     pub(super) fn new(stream: Stream, signals: Arc<Signals>, resets: bool) -> Self {
         Self {
             stream,
+            begun: Bytes::new(),
             signals,
             resets,
             parting: None,
         }
     }
 
-    /// Ready when there is something to read, or the end.
-    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.stream.tcp().poll_read_ready(cx).map(drop)
+    /// Puts back what has been read and not been served: it is read again.
+    pub(super) fn put_back(&mut self, bytes: Bytes) {
+        self.begun = bytes;
+    }
+
+    /// To be called while nothing is written: sees a reset, and writes what TLS says by itself, an alert
+    /// or new keys. Whether answers are blocked is not its business.
+    pub(super) fn tend(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.resets {
+            self.poll_reset(cx)?;
+        }
+        match Pin::new(&mut self.stream).poll_flush(cx) {
+            Poll::Ready(flushed) => flushed,
+            Poll::Pending => Ok(()),
+        }
     }
 
     /// Whether the client has reset the connection. Costs a call to the kernel only when something has
@@ -176,6 +192,12 @@ impl AsyncRead for Watched {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.begun.is_empty() {
+            let count = buf.remaining().min(self.begun.len());
+            buf.put_slice(&self.begun.split_to(count));
+            self.signals.heard.store(true, Ordering::Relaxed);
+            return Poll::Ready(Ok(()));
+        }
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if polled.is_ready() {
             self.signals.heard.store(true, Ordering::Relaxed);

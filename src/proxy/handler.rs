@@ -9,7 +9,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, request};
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use super::answer::{AskedAt, finish_response, immediate, is_cut, last_words, recall, tunnel};
@@ -23,7 +22,7 @@ use super::retry::{Call, Head};
 use super::{fault, limits, mirror};
 use crate::config::values::Identity;
 use crate::http::authority::{self, Target};
-use crate::http::body::{RequestBody, ResponseBody};
+use crate::http::body::{DownstreamBody, RequestBody, ResponseBody};
 use crate::http::grpc_web::Dialect;
 use crate::http::headers::{self, Hop, X_REQUEST_ID};
 use crate::http::upgrade::Asked;
@@ -36,14 +35,14 @@ use crate::snapshot::rule::{Asking, Choice, NoChoice, Rule};
 /// A request on its way through the layers of its listener.
 #[derive(Debug)]
 pub(crate) struct Exchange {
-    pub(crate) request: Request<Incoming>,
+    pub(crate) request: Request<DownstreamBody>,
     pub(crate) outcome: Box<Outcome>,
     pub(crate) port: Option<Arc<Port>>,
 }
 
 impl Exchange {
     /// Takes one look at the configuration; everything after uses what was seen.
-    pub(crate) fn begin(connection: &Rc<Connection>, request: Request<Incoming>) -> Self {
+    pub(crate) fn begin(connection: &Rc<Connection>, request: Request<DownstreamBody>) -> Self {
         let seen = connection.look();
         let (mut parts, body) = request.into_parts();
         let trace = trace::admit(&mut parts.headers);
@@ -134,7 +133,7 @@ pub(crate) async fn handle(exchange: Exchange) -> Result<Response<ResponseBody>,
 
 async fn forward(
     port: Option<&Port>,
-    request: Request<Incoming>,
+    request: Request<DownstreamBody>,
     outcome: &mut Outcome,
 ) -> Result<Response<ResponseBody>, ProxyError> {
     let port = port.ok_or(ProxyError::NoRoute)?; //                                             404
@@ -453,12 +452,12 @@ fn translate(listener: &Listener, headers: &mut HeaderMap, outcome: &mut Outcome
 
 /// The body as the endpoint gets it.
 fn body_of(
-    incoming: Incoming,
+    body: DownstreamBody,
     listener: &Listener,
     headers: &mut HeaderMap,
     outcome: &mut Outcome,
 ) -> Result<RequestBody, ProxyError> {
-    let (body, progress) = RequestBody::new(incoming, listener.body_bytes, listener.body_idle);
+    let (body, progress) = RequestBody::new(body, listener.body_bytes, listener.body_idle);
     outcome.progress = Some(progress);
     if matches!(body, RequestBody::Empty) && promises_body(headers) {
         return Err(ProxyError::BodyLength);

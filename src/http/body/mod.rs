@@ -1,6 +1,7 @@
 //! Bodies in both directions, with what has to be known about them when they end. Frames pass as they
 //! came; none is collected. Must not know routes or metrics.
 
+mod downstream;
 mod request;
 mod response;
 mod upstream;
@@ -8,6 +9,7 @@ mod upstream;
 use bytes::Bytes;
 use http_body::Frame;
 
+pub(crate) use self::downstream::DownstreamBody;
 pub(crate) use self::request::{
     BrokenRequestBody, RequestBody, RequestProgress, RequestTrouble, Stream,
 };

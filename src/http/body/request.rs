@@ -11,10 +11,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::passed_on;
+use super::{DownstreamBody, passed_on};
 use crate::http::copy::{BodyCopy, Recorder, Whole};
 use crate::http::grpc_web::{Decoder, NotBase64};
 use crate::http::replay::Sending;
@@ -92,7 +91,7 @@ pub(crate) enum RequestBody {
 /// See [`RequestBody::Stream`].
 #[derive(Debug)]
 pub(crate) struct Stream {
-    incoming: Incoming,
+    incoming: DownstreamBody,
     progress: Rc<RequestProgress>,
     limit: u64,
     idle: Duration,
@@ -111,19 +110,19 @@ const UNREAD_BYTES: usize = 64 * 1024;
 const UNREAD_TIME: Duration = Duration::from_secs(1);
 
 impl RequestBody {
-    /// Wraps the body that hyper read. `limit` in bytes; `idle` between two frames, zero for no bound.
+    /// Wraps the body that a client sends. `limit` in bytes; `idle` between two frames, zero for no bound.
     pub(crate) fn new(
-        incoming: Incoming,
+        body: DownstreamBody,
         limit: u64,
         idle: Duration,
     ) -> (Self, Rc<RequestProgress>) {
         let progress = Rc::new(RequestProgress::default());
-        if incoming.is_end_stream() {
+        if body.is_end_stream() {
             progress.ended.set(true);
             return (Self::Empty, progress);
         }
         let body = Stream {
-            incoming,
+            incoming: body,
             progress: Rc::clone(&progress),
             limit,
             idle,

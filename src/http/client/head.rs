@@ -68,7 +68,7 @@ fn write_field(name: &HeaderName, value: &HeaderValue, out: &mut Vec<u8>) {
 
 /// Whether an empty line may have come behind the first `looked` bytes. An endpoint that sends its head
 /// byte by byte does not make us parse it as often.
-pub(super) fn may_be_complete(bytes: &[u8], looked: usize) -> bool {
+pub(crate) fn may_be_complete(bytes: &[u8], looked: usize) -> bool {
     if looked == 0 {
         return !bytes.is_empty();
     }

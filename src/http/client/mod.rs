@@ -22,6 +22,7 @@ use tokio_util::io::poll_read_buf;
 
 pub(crate) use self::body::Body;
 use self::head::Parsed;
+pub(crate) use self::head::may_be_complete;
 use crate::tls::stream::Stream;
 
 /// Most bytes of an answer's head.
@@ -146,7 +147,7 @@ impl Connection {
                 .await
                 .map_err(Error::Io)
                 .and_then(some)?;
-            while head::may_be_complete(&buffer, looked) {
+            while may_be_complete(&buffer, looked) {
                 let mut bytes = buffer.split().freeze();
                 match head::parse(&bytes, request.method())? {
                     Parsed::Final(response, framing, len) => {
