@@ -16,6 +16,7 @@ mod head;
 mod keys;
 mod lines;
 mod proxy_protocol;
+mod request;
 mod split;
 mod traceparent;
 
@@ -25,6 +26,7 @@ pub use self::fields::fields;
 pub use self::head::head;
 pub use self::keys::keys;
 pub use self::proxy_protocol::proxy_protocol;
+pub use self::request::request;
 pub use self::split::split;
 pub use self::traceparent::traceparent;
 
@@ -32,13 +34,14 @@ pub use self::traceparent::traceparent;
 pub type Target = fn(&[u8]);
 
 /// Every target, by its name in `fuzz/`.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("access_log", access_log),
     ("configuration", configuration),
     ("fields", fields),
     ("head", head),
     ("keys", keys),
     ("proxy_protocol", proxy_protocol),
+    ("request", request),
     ("split", split),
     ("traceparent", traceparent),
 ];
