@@ -53,6 +53,9 @@ fn check_route(route: &Route, at: At<'_>, parts: &[Part], names: &Names<'_>, rep
         );
         report.add(at.key("rules").problem(Code::NoRoutes, message));
     }
+    if route.rules.len() < 2 {
+        return;
+    }
     let rules = at.key("rules");
     let mut first: HashMap<String, usize> = HashMap::new();
     for (index, rule) in route.rules.iter().enumerate() {
@@ -277,11 +280,11 @@ pub(super) fn check_cookie_name(name: &str, at: At<'_>, report: &mut Report) {
 
 /// The matches of the rules so far, with the hosts and listeners that they are for.
 #[derive(Debug, Default)]
-struct Earlier(HashMap<String, (Arc<Source>, Span, String)>);
+struct Earlier<'a>(HashMap<String, (Arc<Source>, Span, &'a str)>);
 
-impl Earlier {
+impl<'a> Earlier<'a> {
     /// Tells a rule whose every match has been there for the same hosts, and remembers the rest.
-    fn check(&mut self, route: &Route, rule: &Rule, at: At<'_>, report: &mut Report) {
+    fn check(&mut self, route: &'a Route, rule: &Rule, at: At<'_>, report: &mut Report) {
         let sorted = |texts: &mut dyn Iterator<Item = String>| {
             let mut texts: Vec<String> = texts.collect();
             texts.sort_unstable();
@@ -298,15 +301,14 @@ impl Earlier {
         };
         let (mut by, mut fresh) = (None, false);
         for one in matches {
-            let key = format!("{listeners}\n{hosts}\n{}", identity(one));
+            let mut key = format!("{listeners}\n{hosts}\n");
+            identity(one, &mut key);
             match self.0.get(&key) {
                 Some(first) => by = by.or(Some(first.clone())),
                 None => {
                     fresh = true;
-                    self.0.insert(
-                        key,
-                        (Arc::clone(at.source), at.span(), route.name.to_string()),
-                    );
+                    let first = (Arc::clone(at.source), at.span(), route.name.as_str());
+                    self.0.insert(key, first);
                 }
             }
         }
@@ -325,17 +327,18 @@ impl Earlier {
     }
 }
 
-/// A text that is equal for two matches exactly when they take the same requests for one reason.
-fn identity(one: &Match) -> String {
-    let path = match &one.path {
-        None => "PathPrefix /".to_owned(),
+/// Adds a text that is equal for two matches exactly when they take the same requests for one reason.
+fn identity(one: &Match, out: &mut String) {
+    match &one.path {
+        None => out.push_str("PathPrefix /"),
         Some(path) if path.kind == PathMatchType::PathPrefix => {
             // A slash at the end of a prefix counts for nothing (Gateway API, HTTPPathMatch).
             let value = path.value.trim_end_matches('/');
-            format!("PathPrefix {}", if value.is_empty() { "/" } else { value })
+            out.push_str("PathPrefix ");
+            out.push_str(if value.is_empty() { "/" } else { value });
         }
-        Some(path) => format!("{:?} {}", path.kind, path.value),
-    };
+        Some(path) => out.push_str(&format!("{:?} {}", path.kind, path.value)),
+    }
     let (mut headers, mut params) = (BTreeMap::new(), BTreeMap::new());
     for field in &one.headers {
         headers
@@ -347,7 +350,11 @@ fn identity(one: &Match) -> String {
             .entry(&param.name)
             .or_insert((param.kind as u8, &param.value));
     }
-    let method = one.method.as_ref().map(ToString::to_string);
     let identities = &one.identities;
-    format!("{path}\n{method:?}\n{headers:?}\n{params:?}\n{identities:?}")
+    if one.method.is_some() || !identities.is_empty() || !headers.is_empty() || !params.is_empty() {
+        let method = one.method.as_ref().map(ToString::to_string);
+        out.push_str(&format!(
+            "\n{method:?}\n{headers:?}\n{params:?}\n{identities:?}"
+        ));
+    }
 }

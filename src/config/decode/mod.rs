@@ -36,7 +36,9 @@ pub(super) fn document(root: &mut Node, source: &Arc<Source>) -> (Document, Vec<
     let (routes, route_nodes) = decoder.list::<Route>(root, "routes");
     let (backends, backend_nodes) = decoder.list::<Backend>(root, "backends");
     let (rollouts, rollout_nodes) = decoder.list::<Rollout>(root, "rollouts");
-    let mut document = decoder.one::<Document>(root, "").unwrap_or_default();
+    let mut document = decoder
+        .one::<Document>(root, &String::new)
+        .unwrap_or_default();
     for (key, nodes) in [
         ("listeners", listener_nodes),
         ("routes", route_nodes),
@@ -62,7 +64,7 @@ pub(super) fn one<T: DeserializeOwned>(
         source,
         problems: Vec::new(),
     };
-    let value = decoder.one(root, "");
+    let value = decoder.one(root, &String::new);
     (value, decoder.problems)
 }
 
@@ -84,14 +86,18 @@ impl Decoder<'_> {
         let mut values = Vec::with_capacity(nodes.len());
         for (index, node) in nodes.iter_mut().enumerate() {
             if !matches!(node.kind, Kind::Broken) {
-                values.extend(self.one::<T>(node, &format!("{key}[{index}]")));
+                values.extend(self.one::<T>(node, &|| format!("{key}[{index}]")));
             }
         }
         (values, Some(nodes))
     }
 
     /// `None`, and the node broken, when nothing of it is left.
-    fn one<T: DeserializeOwned>(&mut self, root: &mut Node, path: &str) -> Option<T> {
+    fn one<T: DeserializeOwned>(
+        &mut self,
+        root: &mut Node,
+        path: &dyn Fn() -> String,
+    ) -> Option<T> {
         while self.problems.len() < MOST {
             match T::deserialize(Value(root)) {
                 Ok(value) => return Some(value),
@@ -110,10 +116,10 @@ impl Decoder<'_> {
         None
     }
 
-    fn take_out(&mut self, root: &mut Node, fault: Fault, path: &str) {
+    fn take_out(&mut self, root: &mut Node, fault: Fault, path: &dyn Fn() -> String) {
         let known = matches!(&fault.what, What::Missing(key) if follow(root, &fault).is_some_and(|node| is_broken(node, key)));
         if !known {
-            let path = format!("{path}{}", path_of(root, &fault));
+            let path = path() + &path_of(root, &fault);
             let problem = fault
                 .problem(self.source, follow(root, &fault))
                 .path(path.trim_start_matches('.'));

@@ -220,6 +220,11 @@ impl<'de> de::SeqAccess<'de> for Items<'de> {
         }
         Ok(None)
     }
+
+    /// Exact, so that a list takes no more room than its elements.
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.items.len().saturating_sub(self.next))
+    }
 }
 
 struct Entries<'de> {

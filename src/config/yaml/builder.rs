@@ -284,7 +284,10 @@ impl Builder<'_> {
             return Ok(());
         };
         let kind = match content {
-            Content::Items(items) => Kind::Sequence(items),
+            Content::Items(mut items) => {
+                items.shrink_to_fit();
+                Kind::Sequence(items)
+            }
             Content::Entries {
                 mut entries,
                 merges,
@@ -292,6 +295,7 @@ impl Builder<'_> {
             } => {
                 self.merge(&mut entries, merges);
                 self.unique(&mut entries);
+                entries.shrink_to_fit();
                 Kind::Mapping(entries)
             }
         };
@@ -429,6 +433,18 @@ impl Builder<'_> {
 
     /// Drops and notes every entry whose key has been there before.
     fn unique(&mut self, entries: &mut Vec<(Key, Node)>) {
+        /// Up to so many keys, comparing each with each is quicker than hashing.
+        const FEW: usize = 16;
+        let mut rest = entries.as_slice();
+        while let [(key, _), after @ ..] = rest
+            && entries.len() <= FEW
+            && after.iter().all(|(other, _)| other.text != key.text)
+        {
+            rest = after;
+        }
+        if rest.is_empty() {
+            return;
+        }
         let mut first: HashMap<&str, Span> = HashMap::with_capacity(entries.len());
         let mut twice = Vec::new();
         let keep: Vec<bool> = entries
