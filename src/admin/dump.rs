@@ -2,6 +2,7 @@
 //!
 //! Owns what is shown of the running state. Must not know how it is sent.
 
+use std::io;
 use std::sync::atomic::Ordering;
 
 use serde::Serialize;
@@ -295,11 +296,6 @@ pub(crate) fn backends(state: &State) -> Vec<BackendView> {
     let view = |backend: &std::sync::Arc<crate::upstream::backend::Backend>| {
         let (settings, endpoints) = (backend.settings(), backend.endpoints());
         let standing = endpoints.standing();
-        let written = snapshot
-            .document
-            .backends
-            .iter()
-            .find(|b| b.name.as_str() == backend.name());
         BackendView {
             name: backend.name().to_owned(),
             protocol: match settings.protocol {
@@ -323,7 +319,9 @@ pub(crate) fn backends(state: &State) -> Vec<BackendView> {
             requests_pending: backend.metrics().pending.load(Ordering::Relaxed),
             discovery: backend.discovery().map(|it| discovery_view(it)),
             endpoints: endpoints.all().iter().map(endpoint_view).collect(),
-            labels: written.map(|b| b.labels.clone()).unwrap_or_default(),
+            labels: (snapshot.labels.get(backend.name()))
+                .cloned()
+                .unwrap_or_default(),
         }
     };
     snapshot.backends.values().map(view).collect()
@@ -401,8 +399,9 @@ fn time(seconds: i64) -> String {
 }
 
 /// `/config`: what was written, with every default.
-pub(crate) fn config(state: &State) -> Value {
+pub(crate) fn config(state: &State) -> Result<Value, io::Error> {
     let snapshot = state.current.load();
     // Secrets stand in files of their own; the document holds only their paths.
-    json!({ "generation": snapshot.generation, "document": snapshot.document })
+    let document = snapshot.written.document()?;
+    Ok(json!({ "generation": snapshot.generation, "document": document }))
 }

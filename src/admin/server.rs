@@ -202,7 +202,10 @@ fn get(state: &State, path: &str, query: Option<&str>) -> Response<Full<Bytes>> 
             response.headers_mut().insert(CONTENT_TYPE, kind);
             response
         }
-        "/config" => json(&dump::config(state)),
+        "/config" => match dump::config(state) {
+            Ok(config) => json(&config),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        },
         "/api/v1/status" => json(&dump::status(state)),
         "/api/v1/listeners" => json(&dump::listeners(state)),
         "/api/v1/routes" => json(&dump::routes(state)),

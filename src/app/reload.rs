@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{Source, StartError, upkeep};
+use super::{Source, StartError, aside, upkeep};
 use crate::admin::State;
 pub(crate) use crate::admin::status::{Asked, ReloadError, ReloadOutcome};
 use crate::config::{self, Document, Watch};
@@ -93,7 +93,7 @@ pub(crate) async fn first(
     workers: usize,
 ) -> Result<Snapshot, ReloadError> {
     let (source, registry) = (source.clone(), registry.clone());
-    let compiled = tokio::task::spawn_blocking(move || {
+    let compiled = aside::at_start(move || {
         let (document, hash) = read(&source)?;
         compile(document, hash, &registry, workers, None)
     });
@@ -176,7 +176,7 @@ impl Reloader {
         let only_if_changed = asked.only_if_changed;
         let seen = self.watch.as_ref().map(Watch::seen);
         let before = Arc::clone(&earlier);
-        let compiled = tokio::task::spawn_blocking(move || {
+        let compiled = aside::run(move || {
             if let Some(seen) = seen {
                 seen.note();
             }
@@ -184,13 +184,13 @@ impl Reloader {
             if only_if_changed && hash == before.hash {
                 return Ok(None);
             }
-            compile(document, hash, &registry, workers, Some(&before)).map(Some)
+            let next = compile(document, hash, &registry, workers, Some(&before))?;
+            let change = Change::between(&before.written, &next.written).to_string();
+            Ok::<_, ReloadError>(Some((Arc::new(next), change)))
         });
-        let Some(next) = compiled.await.map_err(|_| ReloadError::Panicked)?? else {
+        let Some((next, change)) = compiled.await.map_err(|_| ReloadError::Panicked)?? else {
             return Ok(ReloadOutcome::Unchanged);
         };
-        let next = Arc::new(next);
-        let change = Change::between(&earlier, &next).to_string();
         upkeep::discover(&next).await;
         let prepared = self.manager.prepare(&next)?;
         state.current.publish(Arc::clone(&next));
@@ -201,6 +201,7 @@ impl Reloader {
         if earlier.admin != next.admin {
             tracing::warn!("changes of `admin` take effect at the next start");
         }
+        drop(tokio::spawn(aside::let_go(earlier)));
         Ok(ReloadOutcome::Applied {
             generation: next.generation,
             change,

@@ -1,11 +1,11 @@
-//! What differs between two snapshots, in one line for the log.
+//! What differs between two configurations, in one line for the log.
 //!
 //! Must not know how a change is carried out.
 
-use std::collections::BTreeSet;
+use std::cmp::Ordering;
 use std::fmt;
 
-use super::Snapshot;
+use super::written::{Kind, Object, Written};
 
 /// Names that came, went or stayed with another content.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -17,54 +17,44 @@ pub(crate) struct Change {
 
 impl Change {
     /// Compares what was written.
-    pub(crate) fn between(old: &Snapshot, new: &Snapshot) -> Self {
-        let mut change = Self::default();
-        let (old, new) = (&old.document, &new.document);
-        change.compare("listener", &old.listeners, &new.listeners, |l| {
-            l.name.as_str()
-        });
-        change.compare("route", &old.routes, &new.routes, |r| r.name.as_str());
-        change.compare("backend", &old.backends, &new.backends, |b| b.name.as_str());
-        change.compare("rollout", &old.rollouts, &new.rollouts, |r| r.name.as_str());
-        if old.access_log != new.access_log {
-            change.changed.push("accessLog".to_owned());
-        }
-        if old.overload != new.overload {
-            change.changed.push("overload".to_owned());
-        }
-        if old.drain != new.drain {
-            change.changed.push("drain".to_owned());
-        }
-        change
-    }
-
-    fn compare<T: PartialEq>(
-        &mut self,
-        kind: &str,
-        old: &[T],
-        new: &[T],
-        name: impl Fn(&T) -> &str,
-    ) {
-        let by_name = |all: &[T]| {
-            all.iter()
-                .map(|item| name(item).to_owned())
-                .collect::<BTreeSet<_>>()
+    pub(crate) fn between(old: &Written, new: &Written) -> Self {
+        let sorted = |written: &'_ Written| {
+            let mut objects: Vec<_> = written.objects().to_vec();
+            objects.sort_unstable();
+            objects
         };
-        let (before, after) = (by_name(old), by_name(new));
-        self.added
-            .extend(after.difference(&before).map(|n| format!("{kind} {n}")));
-        self.removed
-            .extend(before.difference(&after).map(|n| format!("{kind} {n}")));
-        let old_by_name: std::collections::BTreeMap<&str, &T> =
-            old.iter().map(|item| (name(item), item)).collect();
-        for item in new {
-            if old_by_name
-                .get(name(item))
-                .is_some_and(|earlier| *earlier != item)
-            {
-                self.changed.push(format!("{kind} {}", name(item)));
+        let (old, new) = (sorted(old), sorted(new));
+        let mut change = Self::default();
+        let (mut before, mut after) = (old.iter().peekable(), new.iter().peekable());
+        loop {
+            let order = match (before.peek(), after.peek()) {
+                (None, None) => return change,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(old), Some(new)) => (old.kind, &old.name).cmp(&(new.kind, &new.name)),
+            };
+            let old = before.next_if(|_| order.is_le());
+            let new = after.next_if(|_| order.is_ge());
+            match (old, new) {
+                (Some(old), None) => change.removed.push(shown(old)),
+                (None, Some(new)) => change.added.push(shown(new)),
+                (Some(old), Some(new)) if old.fingerprint != new.fingerprint => {
+                    change.changed.push(shown(new));
+                }
+                (Some(_), Some(_)) | (None, None) => {}
             }
         }
+    }
+}
+
+fn shown(object: &Object) -> String {
+    let name = &object.name;
+    match object.kind {
+        Kind::Listener => format!("listener {name}"),
+        Kind::Route => format!("route {name}"),
+        Kind::Backend => format!("backend {name}"),
+        Kind::Rollout => format!("rollout {name}"),
+        Kind::Section => name.to_string(),
     }
 }
 

@@ -20,6 +20,7 @@ pub(crate) mod rollout;
 pub(crate) mod rule;
 mod sparse;
 pub(crate) mod trial;
+pub(crate) mod written;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -30,7 +31,7 @@ use std::time::Duration;
 use self::port::Port;
 use self::rollout::Rollout;
 use self::rule::Rule;
-use crate::config::document::Document;
+use self::written::Written;
 use crate::telemetry::access_log::{self, AccessLog};
 use crate::tls::client::Originator;
 use crate::tls::files::PartStatus;
@@ -59,8 +60,10 @@ pub(crate) struct Snapshot {
     pub(crate) state_folder: Option<PathBuf>,
     pub(crate) drain: DrainSettings,
     pub(crate) admin: AdminSettings,
-    /// What was written, defaults filled in; only shown.
-    pub(crate) document: Document,
+    /// Labels of backends, by the name of one that has any; only shown.
+    pub(crate) labels: BTreeMap<Box<str>, BTreeMap<String, String>>,
+    /// Empty where nothing will be served.
+    pub(crate) written: Written,
 }
 
 impl Snapshot {

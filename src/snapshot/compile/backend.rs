@@ -77,7 +77,7 @@ impl Compiler<'_> {
             Some(earlier) => Arc::clone(earlier.metrics()),
             None => BackendMetrics::new(self.registry, &settings.name),
         };
-        let tls = if self.open_files {
+        let tls = if self.to_serve {
             let owner = || format!("backend {}", settings.name);
             self.originator(tls).map_err(|source| CompileError::Tls {
                 owner: owner(),

@@ -53,7 +53,7 @@ impl Compiler<'_> {
                 table.add(&hosts, rule.matches.clone(), Arc::clone(&rule.rule));
             }
         }
-        let tls = if self.open_files {
+        let tls = if self.to_serve {
             self.terminator(written)
                 .map_err(|source| CompileError::Tls {
                     owner: format!("listener {}", written.name),

@@ -27,6 +27,7 @@ use super::limits::{Bound, Limits as RuleLimits};
 use super::port::{Door, Port};
 use super::rule::{Arm, Draws, Force, OnTrial, OnUnavailable, Retry, Rule, Sticky, Timeouts};
 use super::sparse::Maybe;
+use super::written::Written;
 use super::{AccessLogHandle, AdminSettings, DrainSettings, Snapshot};
 use crate::config::document as written;
 use crate::route::{HostMap, Match, PatternError};
@@ -55,6 +56,9 @@ pub(crate) enum CompileError {
         path: String,
         source: std::io::Error,
     },
+    /// What was written cannot be kept.
+    #[error("cannot keep what was written: {source}")]
+    Written { source: std::io::Error },
     /// A certificate, key or list cannot be used.
     #[error("{owner}: {source}")]
     Tls {
@@ -80,8 +84,9 @@ pub(crate) struct Compiler<'a> {
     /// The snapshot that serves now; what did not change is taken over.
     earlier: Option<&'a Snapshot>,
     earlier_rules: EarlierRules<'a>,
-    /// Whether the access log and the files of TLS are opened; `explain` and `check` do not.
-    open_files: bool,
+    /// Whether the access log and the files of TLS are opened, and what was written is kept; not for `explain`
+    /// and `check`.
+    to_serve: bool,
     shared: RefCell<Shared>,
 }
 
@@ -93,7 +98,7 @@ impl<'a> Compiler<'a> {
             workers,
             earlier: None,
             earlier_rules: EarlierRules::default(),
-            open_files: false,
+            to_serve: false,
             shared: RefCell::default(),
         }
     }
@@ -107,7 +112,7 @@ impl<'a> Compiler<'a> {
         Self {
             earlier,
             earlier_rules: EarlierRules::of(earlier),
-            open_files: true,
+            to_serve: true,
             ..Self::to_look_at(registry, workers)
         }
     }
@@ -121,6 +126,9 @@ impl<'a> Compiler<'a> {
         document: written::Document,
         hash: u64,
     ) -> Result<Snapshot, CompileError> {
+        let written = self.to_serve.then(|| Written::of(&document));
+        let written = written.transpose();
+        let written = written.map_err(|source| CompileError::Written { source })?;
         let generation = self.earlier.map_or(1, |earlier| earlier.generation + 1);
         let mut backends = BTreeMap::new();
         for backend in &document.backends {
@@ -158,7 +166,8 @@ impl<'a> Compiler<'a> {
                 socket: admin.socket,
                 token_file: admin.token_file,
             },
-            document,
+            labels: labels(&document),
+            written: written.unwrap_or_default(),
         })
     }
 
@@ -190,7 +199,7 @@ impl<'a> Compiler<'a> {
         {
             return Ok(Arc::clone(earlier));
         }
-        if !self.open_files {
+        if !self.to_serve {
             return Ok(Arc::new(AccessLogHandle {
                 settings: Some(settings),
                 log: AccessLog::off(),
@@ -470,6 +479,12 @@ fn budget(earlier: Option<&Rule>, backend: &str, retry: &written::Retry) -> Arc<
         .and_then(|arm| arm.budget.as_ref())
         .filter(|budget| budget.settings() == settings);
     same.map_or_else(|| Budget::new(settings), Arc::clone)
+}
+
+fn labels(document: &written::Document) -> BTreeMap<Box<str>, BTreeMap<String, String>> {
+    let labelled = document.backends.iter().filter(|it| !it.labels.is_empty());
+    let labels = labelled.map(|it| (it.name.as_str().into(), it.labels.clone()));
+    labels.collect()
 }
 
 fn sticky(route: &str, rule: &str, written: &written::Rule) -> Option<Sticky> {
