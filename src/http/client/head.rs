@@ -11,7 +11,7 @@ use std::mem::MaybeUninit;
 
 use super::Error;
 use crate::http::framing::decimal;
-use crate::http::{names, spare};
+use crate::http::{fields, spare};
 
 /// Most fields of an answer, as hyper has it.
 pub(super) const FIELDS: usize = 100;
@@ -53,16 +53,9 @@ pub(super) fn write<B>(request: &Request<B>, out: &mut Vec<u8>) {
     for (name, value) in request.headers() {
         // There is nothing that it could be the framing of.
         if name != TRANSFER_ENCODING {
-            write_field(name, value, out);
+            fields::write(name, value, out);
         }
     }
-    out.extend_from_slice(b"\r\n");
-}
-
-fn write_field(name: &HeaderName, value: &HeaderValue, out: &mut Vec<u8>) {
-    out.extend_from_slice(name.as_str().as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value.as_bytes());
     out.extend_from_slice(b"\r\n");
 }
 
@@ -194,7 +187,7 @@ pub(super) fn trailers(bytes: &Bytes, fields: &[httparse::Header<'_>]) -> Result
 }
 
 fn read(bytes: &Bytes, field: &httparse::Header<'_>) -> Result<(HeaderName, HeaderValue), Error> {
-    let name = names::read(field.name.as_bytes());
+    let name = fields::read_name(field.name.as_bytes());
     let name = name.ok_or(Error::Unreadable("the name of a field"))?;
     let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
     let value = value.map_err(|_| Error::Unreadable("the value of a field"))?;

@@ -13,6 +13,7 @@ use http_body::Body;
 use hyper::ext::ReasonPhrase;
 
 use super::head::{Asked, lists};
+use crate::http::fields;
 use crate::http::framing::decimal;
 
 /// There is no way to write it, or no more of it.
@@ -102,7 +103,7 @@ pub(super) fn write_head<B: Body>(
             DATE => is_dated = true,
             _ => {}
         }
-        write_field(name, value, out);
+        fields::write(name, value, out);
     }
     let length = match (length, size) {
         (Some(told), _) => Length::Bytes(told),
@@ -118,7 +119,7 @@ pub(super) fn write_head<B: Body>(
         }
         (None, Size::Known(known)) => {
             if !bodiless {
-                write_field(&CONTENT_LENGTH, &HeaderValue::from(known), out);
+                fields::write(&CONTENT_LENGTH, &HeaderValue::from(known), out);
             }
             Length::Bytes(known)
         }
@@ -192,7 +193,7 @@ impl Owed {
                 out.extend_from_slice(b"0\r\n");
                 for (name, value) in trailers.into_iter().flatten() {
                     if announced.contains(name) && !is_of_the_head(name) {
-                        write_field(name, value, out);
+                        fields::write(name, value, out);
                     }
                 }
                 out.extend_from_slice(b"\r\n");
@@ -223,13 +224,6 @@ fn write_status<B>(response: &Response<B>, out: &mut Vec<u8>) {
     // Many parsers expect one.
     let canonical = || status.canonical_reason().unwrap_or("<none>").as_bytes();
     out.extend_from_slice(phrase.map_or_else(canonical, ReasonPhrase::as_bytes));
-    out.extend_from_slice(b"\r\n");
-}
-
-fn write_field(name: &HeaderName, value: &HeaderValue, out: &mut Vec<u8>) {
-    out.extend_from_slice(name.as_str().as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value.as_bytes());
     out.extend_from_slice(b"\r\n");
 }
 

@@ -9,7 +9,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRANSFER_ENCODING, UP
 use http::{HeaderValue, Method, Request, Uri};
 use httparse::Status;
 
-use crate::http::{names, spare};
+use crate::http::{fields, spare};
 
 /// Most fields of a request that is served here, as hyper has it where it is told nothing.
 pub(crate) const FIELDS: usize = 100;
@@ -90,7 +90,7 @@ fn plain(bytes: &Bytes, head: &httparse::Request<'_, '_>) -> Option<(Request<()>
     };
     let mut headers = spare::take(head.headers.len() + ADDED);
     for field in head.headers.iter() {
-        let name = names::read(field.name.as_bytes())?;
+        let name = fields::read_name(field.name.as_bytes())?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).ok()?;
         match name {
             TRANSFER_ENCODING | UPGRADE | EXPECT => return None,

@@ -1,12 +1,20 @@
-//! Names of fields as they are read: the usual ones are recognized without a look into a table.
+//! Fields as HTTP/1 writes them, and their names as they are read: the usual ones are recognized without a
+//! look into a table.
 //!
 //! Must not know what a field means.
 
-use http::HeaderName;
-use http::header;
+use http::{HeaderName, HeaderValue, header};
+
+/// Writes the line of a field.
+pub(super) fn write(name: &HeaderName, value: &HeaderValue, out: &mut Vec<u8>) {
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
 
 /// `None` where it is no name.
-pub(super) fn read(name: &[u8]) -> Option<HeaderName> {
+pub(super) fn read_name(name: &[u8]) -> Option<HeaderName> {
     let usual = match (name.len(), name.first().map(u8::to_ascii_lowercase)?) {
         (4, b'd') => header::DATE,
         (4, b'h') => header::HOST,
@@ -61,16 +69,16 @@ mod tests {
             "x",
         ] {
             for written in [name.to_owned(), name.to_uppercase()] {
-                assert_eq!(read(written.as_bytes()).unwrap(), name, "{written}");
+                assert_eq!(read_name(written.as_bytes()).unwrap(), name, "{written}");
             }
         }
-        assert_eq!(read(b""), None);
+        assert_eq!(read_name(b""), None);
     }
 
     proptest! {
         #[test]
         fn as_the_library_reads_them(name in prop::collection::vec(any::<u8>(), 0..20)) {
-            prop_assert_eq!(read(&name), HeaderName::from_bytes(&name).ok());
+            prop_assert_eq!(read_name(&name), HeaderName::from_bytes(&name).ok());
         }
     }
 }
