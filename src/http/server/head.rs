@@ -15,8 +15,6 @@ use crate::http::{fields, spare};
 pub(crate) const FIELDS: usize = 100;
 /// Most bytes of a target, as hyper has it.
 const TARGET: usize = u16::MAX as usize - 1;
-/// Room for the fields that are added on the way to the endpoint.
-const ADDED: usize = 8;
 
 /// What a client may send.
 #[derive(Debug, Clone, Copy)]
@@ -88,7 +86,7 @@ fn plain(bytes: &Bytes, head: &httparse::Request<'_, '_>) -> Option<(Request<()>
         trailers: false,
         keep_alive: true,
     };
-    let mut headers = spare::take(head.headers.len() + ADDED);
+    let mut headers = spare::take(head.headers.len());
     for field in head.headers.iter() {
         let name = fields::read_name(field.name.as_bytes())?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).ok()?;
