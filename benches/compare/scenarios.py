@@ -133,7 +133,7 @@ def memory(bench):
         with bench.origins() as origins:
             for proxy in bench.proxies:
                 with bench.excused(proxy, "measured"), bench.running(proxy, origins) as job, Processes() as clients:
-                    idle, said = machine.memory(job.pid), bench.folder / "many.out"
+                    idle, said = settled(job.pid), bench.folder / "many.out"
                     many = clients.start(
                         [bench.load, "many", "--to", f"127.0.0.1:{job.port}", "--connections", count, "--seconds", 90], machine.LOAD_CORE, said)
                     is_open = lambda: many.poll() is not None or "many open" in said.read_text()
@@ -145,7 +145,7 @@ def memory(bench):
     with bench.origins() as origins:
         for proxy in bench.proxies:
             with bench.excused(proxy, "measured"), bench.running(proxy, origins, routes=count) as job:
-                rows[proxy.name] = {"idle_MiB": machine.memory(job.pid) / 2**20}
+                rows[proxy.name] = {"idle_MiB": settled(job.pid) / 2**20}
     yield f"memory, {count} routes", rows
 
 
