@@ -374,8 +374,7 @@ where
     let stall = Rc::clone(&control.stall);
     let service = service_fn(move |request: Request<Incoming>| {
         let answer = service.call(request.map(DownstreamBody::Hyper));
-        // hyper moves it from hand to hand.
-        let (answer, stall) = (Box::pin(answer), Rc::clone(&stall));
+        let stall = Rc::clone(&stall);
         async move { Ok::<_, S::Error>(answer.await?.map(|body| Paced::new(body, stall))) }
     });
     let result = {
