@@ -71,17 +71,24 @@ fn idle_closes_that_cross_cost_no_post() {
     proxy.stop();
 }
 
-/// A stream of POSTs needs no more than a few connections once the endpoint has kept one for a moment.
+/// POSTs, one after the other and beside one another, need few connections to an endpoint that keeps them:
+/// not one each until a sweep has seen that it does.
 #[test]
 fn posts_reuse_connections_of_endpoints_that_keep_them() {
+    const CLIENTS: usize = 8;
     let backend = closes_when_idle(Duration::from_secs(20), "");
     let proxy = Proxy::start_with(&all_to(backend.address), &["--workers", "1"]);
-    let opened = || proxy.metric("weir_upstream_connections_total", &["backend=\"v1\""]);
-    eventually("posts without new connections", || {
-        let before = opened();
-        assert_eq!(lost_posts(&proxy, 20, Duration::ZERO), 0);
-        (opened() - before < 0.5).then_some(())
+    assert_eq!(lost_posts(&proxy, 200, Duration::ZERO), 0);
+    let alone = backend.connections();
+    assert!(alone <= 20, "200 needed {alone}");
+    let lost = std::thread::scope(|scope| {
+        let clients =
+            [(); CLIENTS].map(|()| scope.spawn(|| lost_posts(&proxy, 50, Duration::ZERO)));
+        clients.map(|client| client.join().unwrap())
     });
+    assert_eq!(lost, [0; CLIENTS]);
+    let together = backend.connections() - alone;
+    assert!(together <= 40, "400 needed {together}");
     proxy.stop();
 }
 

@@ -21,6 +21,9 @@ use crate::upstream::permit::Permit;
 /// A request that must not be sent twice does not go on a connection that has been kept for longer, as
 /// its endpoint may just be closing it. See [`Kept::patience`].
 const FRESH: Duration = Duration::from_secs(1);
+/// For so long a close that came unannounced bounds that, whatever has survived since: an endpoint that
+/// closes at once may be slow at it now and then.
+const WARY: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -28,6 +31,8 @@ pub(super) struct Kept {
     idle: RefCell<Vec<IdleHttp1>>,
     /// How long one has been seen to stay open.
     survived: Cell<Duration>,
+    /// The shortest time after which the endpoint has closed one of late, and when it last did so.
+    closed: Cell<Option<(Duration, Instant)>>,
 }
 
 /// A connection, and who drives it.
@@ -110,6 +115,8 @@ impl Kept {
         let open = !idle.link.is_found_over(cx);
         if open {
             self.idle.borrow_mut().push(idle);
+        } else {
+            self.closed_after(Duration::ZERO);
         }
         open
     }
@@ -130,6 +137,7 @@ impl Kept {
     pub(super) fn swap(&self, other: &Self) {
         self.idle.swap(&other.idle);
         self.survived.swap(&other.survived);
+        self.closed.swap(&other.closed);
     }
 
     /// The connection that was used last, since it is the least likely to have gone stale.
@@ -141,10 +149,7 @@ impl Kept {
             if idle.is_over(now, &pool.settings) {
                 continue;
             }
-            if !wanted.repeatable && now.saturating_duration_since(idle.since) > this.patience() {
-                this.idle.borrow_mut().push(idle);
-                return None;
-            }
+            let spent = now.saturating_duration_since(idle.since);
             // hyper is ready once its task has seen the end of the last exchange.
             if let Http1::Hyper(sender, _) = &mut idle.link
                 && sender.ready().await.is_err()
@@ -157,7 +162,12 @@ impl Kept {
                 tokio::task::yield_now().await;
             }
             if idle.link.is_found_over(&mut pool.context()) {
+                this.closed_after(spent);
                 continue;
+            }
+            if !wanted.repeatable && !this.trusts(spent, now, &mut pool.context()) {
+                this.idle.borrow_mut().push(idle);
+                return None;
             }
             let link = if wanted.duplex {
                 // Out of line, so that the others do not carry its state.
@@ -173,18 +183,39 @@ impl Kept {
                 reused: true,
                 fault: idle.fault,
                 born: idle.born,
-                idle: now.saturating_duration_since(idle.since),
+                idle: spent,
                 kept: idle.kept,
                 pool: Rc::clone(pool),
             });
         }
     }
 
+    /// Whether what must not be sent twice may go on a connection that has been kept for so long. Where
+    /// too little is known, the one that has been kept for longest may tell more.
+    fn trusts(&self, spent: Duration, now: Instant, cx: &mut Context<'_>) -> bool {
+        if spent > self.patience(now) {
+            self.survived(spent);
+            if let Some(oldest) = self.idle.borrow().first()
+                && !oldest.link.is_found_over(cx)
+            {
+                self.survived(now.saturating_duration_since(oldest.since));
+            }
+        }
+        spent <= self.patience(now)
+    }
+
     /// How long a connection may have been kept for what must not be sent twice: half of what this
     /// endpoint has been seen to grant, so that a close which crosses the request needs an endpoint that
     /// changes its mind.
-    fn patience(&self) -> Duration {
-        FRESH.min(self.survived.get() / 2)
+    fn patience(&self, now: Instant) -> Duration {
+        let closed = self.closed.get().filter(|(_, at)| now < *at + WARY);
+        let granted = self.survived.get();
+        FRESH.min(closed.map_or(granted, |(idle, _)| granted.min(idle)) / 2)
+    }
+
+    /// Learns that one was open after so long.
+    fn survived(&self, idle: Duration) {
+        self.survived.set(self.survived.get().max(idle));
     }
 
     /// Forgets those that the endpoint has closed. Of the others, `cx` is told.
@@ -199,8 +230,13 @@ impl Kept {
         });
     }
 
+    /// Learns that the endpoint has closed one after so long.
     pub(super) fn closed_after(&self, idle: Duration) {
         self.survived.set(self.survived.get().min(idle));
+        let now = Instant::now();
+        let of_late = self.closed.get().filter(|(_, at)| now < *at + WARY);
+        let shortest = of_late.map_or(idle, |(other, _)| other.min(idle));
+        self.closed.set(Some((shortest, now)));
     }
 
     /// Closes what has been kept too long.
@@ -208,8 +244,7 @@ impl Kept {
         self.idle.borrow_mut().retain(|idle| {
             let open = !idle.is_over(now, settings);
             if open {
-                let spent = now.saturating_duration_since(idle.since);
-                self.survived.set(self.survived.get().max(spent));
+                self.survived(now.saturating_duration_since(idle.since));
             }
             open
         });
