@@ -95,7 +95,7 @@ pub(super) fn finish_response(
         lease,
         first_byte,
         ..
-    } = served.answered;
+    } = *served.answered;
     outcome.first_byte = Some(first_byte);
     let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let agreed = asked.filter(|asked| switched && asked.is_agreed(response.headers()));

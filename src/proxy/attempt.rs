@@ -31,12 +31,14 @@ use crate::upstream::pool::{Http1, Http2Stream, Lease, Sender, Wanted};
 pub(crate) struct Outgoing {
     pub(crate) head: Box<Head>,
     pub(crate) body: RequestBody,
-    pub(crate) progress: Rc<RequestProgress>,
+    /// Of its body, if it has one.
+    pub(crate) progress: Option<Rc<RequestProgress>>,
     /// Is told when the request is on its way, where somebody waits for that.
     pub(crate) departs: Option<CancellationToken>,
 }
 
-/// The head of an endpoint's answer, and what the connection needs at the end of its body.
+/// The head of an endpoint's answer, and what the connection needs at the end of its body. Boxed on its
+/// way, as each future that hands it on would move its 400 bytes.
 #[derive(Debug)]
 pub(crate) struct Answered {
     pub(crate) response: Response<UpstreamBody>,
@@ -56,7 +58,7 @@ pub(crate) async fn attempt(
     endpoint: &Arc<Endpoint>,
     outgoing: Outgoing,
     deadline: Option<Instant>,
-) -> Result<Answered, ProxyError> {
+) -> Result<Box<Answered>, ProxyError> {
     let timing = backend.time(endpoint);
     let exchange = exchange(connection, backend, endpoint, outgoing);
     let result = match deadline {
@@ -98,7 +100,7 @@ async fn exchange(
     backend: &Backend,
     endpoint: &Arc<Endpoint>,
     outgoing: Outgoing,
-) -> Result<Answered, ProxyError> {
+) -> Result<Box<Answered>, ProxyError> {
     let (progress, departs) = (outgoing.progress, outgoing.departs);
     let Head {
         parts, authority, ..
@@ -154,16 +156,16 @@ async fn exchange(
                 if let Some(key) = &key {
                     websocket::from_connected(&mut response, key);
                 }
-                return Ok(Answered {
+                return Ok(Box::new(Answered {
                     response,
                     lease,
                     first_byte: began.elapsed(),
                     sent,
-                });
+                }));
             }
             Err(failed) => failed,
         };
-        if let Some(trouble) = progress.trouble() {
+        if let Some(trouble) = progress.as_ref().and_then(|it| it.trouble()) {
             return Err(ProxyError::Body(trouble));
         }
         // RFC 9110, 9.2.2: again only if it was never sent, or may be sent twice; and only if a kept

@@ -458,7 +458,7 @@ fn body_of(
     outcome: &mut Outcome,
 ) -> Result<RequestBody, ProxyError> {
     let (body, progress) = RequestBody::new(body, listener.body_bytes, listener.body_idle);
-    outcome.progress = Some(progress);
+    outcome.progress = progress;
     if matches!(body, RequestBody::Empty) && promises_body(headers) {
         return Err(ProxyError::BodyLength);
     }

@@ -40,6 +40,7 @@ const CLIENT_CLOSED: u16 = 499;
 pub(crate) struct Outcome {
     pub(crate) began: Instant,
     pub(crate) connection: Rc<Connection>,
+    /// Of the request's body, if it has one.
     pub(crate) progress: Option<Rc<RequestProgress>>,
     /// Status of the response; none while there is none.
     pub(crate) status: Option<StatusCode>,

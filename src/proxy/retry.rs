@@ -47,7 +47,7 @@ pub(crate) struct Head {
 /// An answer, and whose it is.
 #[derive(Debug)]
 pub(crate) struct Served<'a> {
-    pub(crate) answered: Answered,
+    pub(crate) answered: Box<Answered>,
     pub(crate) arm: &'a Arm,
     /// Until when its body may take.
     pub(crate) until: Option<Instant>,
@@ -329,11 +329,10 @@ impl<'a> Call<'a> {
         if let (true, Some(whole)) = (outcome.is_grpc, until.whole) {
             grpc::shorten_timeout(&mut parts.headers, whole);
         }
-        let progress = outcome.progress.clone().unwrap_or_default();
         let outgoing = Outgoing {
             head,
             body,
-            progress,
+            progress: outcome.progress.clone(),
             departs: outcome.departure.as_ref().map(|it| it.bell()),
         };
         Ok(Begun {
@@ -527,10 +526,10 @@ fn wait_of(value: &HeaderValue, now: SystemTime) -> Option<Duration> {
 
 /// Takes the rest of an answer that nobody gets, so that its connection can be used again. A long one
 /// is not worth the wait.
-pub(super) fn discard(answered: Answered) {
+pub(super) fn discard(answered: Box<Answered>) {
     let Answered {
         response, lease, ..
-    } = answered;
+    } = *answered;
     let mut body = response.into_body();
     if body.is_end_stream() {
         lease.release(Instant::now());

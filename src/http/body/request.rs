@@ -110,17 +110,17 @@ const UNREAD_BYTES: usize = 64 * 1024;
 const UNREAD_TIME: Duration = Duration::from_secs(1);
 
 impl RequestBody {
-    /// Wraps the body that a client sends. `limit` in bytes; `idle` between two frames, zero for no bound.
+    /// Wraps the body that a client sends, and what can be seen of it, if there is one. `limit` in bytes; `idle`
+    /// between two frames, zero for no bound.
     pub(crate) fn new(
         body: DownstreamBody,
         limit: u64,
         idle: Duration,
-    ) -> (Self, Rc<RequestProgress>) {
-        let progress = Rc::new(RequestProgress::default());
+    ) -> (Self, Option<Rc<RequestProgress>>) {
         if body.is_end_stream() {
-            progress.ended.set(true);
-            return (Self::Empty, progress);
+            return (Self::Empty, None);
         }
+        let progress = Rc::new(RequestProgress::default());
         let body = Stream {
             incoming: body,
             progress: Rc::clone(&progress),
@@ -132,7 +132,7 @@ impl RequestBody {
             recorder: None,
             text: None,
         };
-        (Self::Stream(Box::new(body)), progress)
+        (Self::Stream(Box::new(body)), Some(progress))
     }
 
     /// Keeps a copy of what will be read, at most `limit` bytes. `None` where there is nothing to read.
