@@ -3,6 +3,7 @@
 //!
 //! Must not know what a field means.
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
 
 /// Writes the line of a field.
@@ -11,6 +12,19 @@ pub(super) fn write(name: &HeaderName, value: &HeaderValue, out: &mut Vec<u8>) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value.as_bytes());
     out.extend_from_slice(b"\r\n");
+}
+
+/// A field of a message as the parser found it; its value is a slice of `bytes`.
+///
+/// # Errors
+/// With what of it is wrong.
+pub(super) fn read(
+    bytes: &Bytes,
+    field: &httparse::Header<'_>,
+) -> Result<(HeaderName, HeaderValue), &'static str> {
+    let name = read_name(field.name.as_bytes()).ok_or("the name of a field")?;
+    let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
+    Ok((name, value.map_err(|_| "the value of a field")?))
 }
 
 /// `None` where it is no name.

@@ -4,17 +4,18 @@
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use httparse::Status;
 use hyper::ext::ReasonPhrase;
 use std::mem::MaybeUninit;
 
 use super::Error;
 use crate::http::framing::decimal;
+use crate::http::transfer::Left;
 use crate::http::{fields, spare};
 
 /// Most fields of an answer, as hyper has it.
-pub(super) const FIELDS: usize = 100;
+const FIELDS: usize = 100;
 
 /// What has been read of an answer's head. Lengths in bytes.
 #[derive(Debug)]
@@ -28,16 +29,8 @@ pub(super) enum Parsed {
 /// Where an answer ends, and whether another one may follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Framing {
-    pub(super) length: Length,
+    pub(super) left: Left,
     pub(super) keep_alive: bool,
-}
-
-/// See [`Framing`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Length {
-    Bytes(u64),
-    Chunked,
-    UntilClose,
 }
 
 /// Writes the head of a request that has no body.
@@ -124,7 +117,7 @@ fn fields_of(
     *headers = spare::take(fields.len());
     let mut told = Fields::default();
     for field in fields {
-        let (name, mut value) = read(bytes, field)?;
+        let (name, mut value) = fields::read(bytes, field).map_err(Error::Unreadable)?;
         if name == CONTENT_LENGTH {
             let length = decimal(&value).ok_or(CONTENT_LENGTH_IS)?;
             match told.length.replace(length) {
@@ -158,40 +151,22 @@ impl Fields {
     fn framing(&self, old: bool, status: StatusCode, method: &Method) -> Result<Framing, Error> {
         let switched = status == StatusCode::SWITCHING_PROTOCOLS;
         let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        let length = match self.length {
-            _ if bodiless || switched || *method == Method::HEAD => Length::Bytes(0),
+        let left = match self.length {
+            _ if bodiless || switched || *method == Method::HEAD => Left::Nothing,
             _ if self.chunked && old => {
                 return Err(Error::Unreadable("HTTP/1.0 has no Transfer-Encoding"));
             }
-            _ if self.chunked => Length::Chunked,
-            Some(length) => Length::Bytes(length),
-            None => Length::UntilClose,
+            _ if self.chunked => Left::CHUNKED,
+            Some(length) => Left::of(length),
+            None => Left::UntilClose,
         };
         // HTTP/1.0 knows connections that are kept only as an extension, which we do not ask for.
-        let closes = old || switched || self.closes || length == Length::UntilClose;
+        let closes = old || switched || self.closes || left == Left::UntilClose;
         Ok(Framing {
-            length,
+            left,
             keep_alive: !closes,
         })
     }
-}
-
-/// Trailers, as slices of what they were read from.
-pub(super) fn trailers(bytes: &Bytes, fields: &[httparse::Header<'_>]) -> Result<HeaderMap, Error> {
-    let mut headers = HeaderMap::new();
-    for field in fields {
-        let (name, value) = read(bytes, field)?;
-        headers.append(name, value);
-    }
-    Ok(headers)
-}
-
-fn read(bytes: &Bytes, field: &httparse::Header<'_>) -> Result<(HeaderName, HeaderValue), Error> {
-    let name = fields::read_name(field.name.as_bytes());
-    let name = name.ok_or(Error::Unreadable("the name of a field"))?;
-    let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
-    let value = value.map_err(|_| Error::Unreadable("the value of a field"))?;
-    Ok((name, value))
 }
 
 fn reason(error: httparse::Error) -> &'static str {
@@ -216,8 +191,8 @@ mod tests {
 
     #[test]
     fn where_an_answer_ends() {
-        use Length::{Bytes, Chunked, UntilClose};
-        for (method, line, fields, length, keep_alive) in [
+        use Left::{Bytes, Nothing, UntilClose};
+        for (method, line, fields, left, keep_alive) in [
             ("GET", "1.1 200 OK", "Content-Length: 5", Bytes(5), true),
             (
                 "GET",
@@ -230,7 +205,7 @@ mod tests {
                 "GET",
                 "1.1 200 OK",
                 "Content-Length: 0\r\nConnection: x, Close",
-                Bytes(0),
+                Nothing,
                 false,
             ),
             ("GET", "1.0 200 OK", "Content-Length: 5", Bytes(5), false),
@@ -238,38 +213,38 @@ mod tests {
                 "GET",
                 "1.1 200 OK",
                 "Transfer-Encoding: Chunked",
-                Chunked,
+                Left::CHUNKED,
                 true,
             ),
             (
                 "GET",
                 "1.1 200 OK",
                 "Transfer-Encoding: chunked\r\nContent-Length: 5",
-                Chunked,
+                Left::CHUNKED,
                 true,
             ),
             ("GET", "1.1 200 OK", "Server: x", UntilClose, false),
-            ("HEAD", "1.1 200 OK", "Content-Length: 5", Bytes(0), true),
-            ("HEAD", "1.1 200 OK", "Server: x", Bytes(0), true),
+            ("HEAD", "1.1 200 OK", "Content-Length: 5", Nothing, true),
+            ("HEAD", "1.1 200 OK", "Server: x", Nothing, true),
             (
                 "GET",
                 "1.1 204 No Content",
                 "Content-Length: 5",
-                Bytes(0),
+                Nothing,
                 true,
             ),
             (
                 "GET",
                 "1.1 304 Not Modified",
                 "Content-Length: 5",
-                Bytes(0),
+                Nothing,
                 true,
             ),
             (
                 "GET",
                 "1.1 101 Switching Protocols",
                 "Upgrade: x",
-                Bytes(0),
+                Nothing,
                 false,
             ),
         ] {
@@ -278,7 +253,7 @@ mod tests {
             let Ok(Parsed::Final(response, framing, len)) = answer else {
                 panic!("{head}");
             };
-            assert_eq!(framing, Framing { length, keep_alive }, "{head}");
+            assert_eq!(framing, Framing { left, keep_alive }, "{head}");
             assert_eq!(len, head.len());
             let lengths: Vec<_> = response.headers().get_all(CONTENT_LENGTH).iter().collect();
             assert!(

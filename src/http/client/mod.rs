@@ -18,28 +18,23 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::{Buf, BytesMut};
 use http::{Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_util::io::poll_read_buf;
 
 pub(crate) use self::body::Body;
 use self::head::Parsed;
 pub(crate) use self::head::may_be_complete;
+use super::transfer::{Malformed, READ};
 use crate::tls::stream::Stream;
 
 /// Most bytes of an answer's head.
 pub(crate) const ANSWER_HEAD: usize = 128 * 1024;
 /// Most bytes before the end of the final head, informational ones included.
 const BEFORE_THE_BODY: usize = 512 * 1024;
-/// What is read at a time until an answer turns out to be large. One for all connections of a thread, so
-/// that those that wait hold none.
-const PIECE: usize = 16 * 1024;
-
 /// What is allocated for heads at a time. One that is still in use keeps it all, so it is small.
 const HEADS_BYTES: usize = 4 * 1024;
 
 thread_local! {
     /// Heads share what is allocated for several of them.
     static HEADS: RefCell<BytesMut> = RefCell::default();
-    static READ: RefCell<Vec<u8>> = RefCell::new(vec![0; PIECE]);
     static WRITE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -81,6 +76,12 @@ pub(crate) struct Failed {
     pub(crate) error: Error,
     /// Nothing of it has reached the endpoint.
     pub(crate) unsent: bool,
+}
+
+impl From<Malformed> for Error {
+    fn from(Malformed(what): Malformed) -> Self {
+        Self::Unreadable(what)
+    }
 }
 
 impl From<Error> for Failed {
@@ -215,25 +216,6 @@ impl Connection {
             into.extend_from_slice(piece.filled());
             Poll::Ready(Ok(piece.filled().len()))
         })
-    }
-
-    /// Reads what has come, behind what is there already; how many bytes, none at the end.
-    fn poll_receive(&self, cx: &mut Context<'_>, into: &mut BytesMut) -> Poll<io::Result<usize>> {
-        READ.with_borrow_mut(|piece| {
-            let mut piece = ReadBuf::new(piece);
-            ready!(self.with_stream(|stream| stream.poll_read(cx, &mut piece)))?;
-            into.extend_from_slice(piece.filled());
-            Poll::Ready(Ok(piece.filled().len()))
-        })
-    }
-
-    /// The same without a copy, for what is large.
-    fn poll_receive_large(
-        &self,
-        cx: &mut Context<'_>,
-        into: &mut BytesMut,
-    ) -> Poll<io::Result<usize>> {
-        self.with_stream(|stream| poll_read_buf(stream, cx, into))
     }
 
     fn with_stream<T>(
