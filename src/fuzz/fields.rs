@@ -10,6 +10,7 @@ use crate::http::headers::{
     Hop, client_address, forward, is_last_hop, is_loop, join_cookies, strip_forged, strip_own,
     strip_request, strip_response,
 };
+use crate::http::kinds::Kinds;
 
 /// Fields of one connection (RFC 9110, 7.6.1 and what browsers and HTTP/1.0 proxies made up).
 const HOP: [&str; 6] = [
@@ -76,15 +77,15 @@ fn request(sent: &HeaderMap, trusted: bool) {
     let peer = HeaderValue::from_static("192.0.2.7");
     let authority = HeaderValue::from_static("a.example:8080");
     let certificate = HeaderValue::from_static("Hash=0;URI=spiffe://a/b");
-    let mut headers = sent.clone();
+    let (mut headers, mut kinds) = (sent.clone(), Kinds::of(sent));
     // In the order of the request path.
     if !trusted {
-        strip_forged(&mut headers);
+        strip_forged(&mut headers, &mut kinds);
         assert!(!headers.keys().any(|name| is_forgeable(name.as_str())));
-        strip_own(&mut headers);
+        strip_own(&mut headers, kinds);
         assert!(!headers.keys().any(|name| is_own(name.as_str())));
     }
-    strip_request(&mut headers);
+    strip_request(&mut headers, kinds);
     let stripped = headers.clone();
     join_cookies(&mut headers);
     assert!(values(&headers, "cookie").len() <= 1);
@@ -95,7 +96,7 @@ fn request(sent: &HeaderMap, trusted: bool) {
         certificate: Some(&certificate),
         version: Version::HTTP_11,
     };
-    forward(&mut headers, &hop);
+    forward(&mut headers, kinds, &hop);
 
     let named = nominated(sent);
     let removed = |name: &str| {

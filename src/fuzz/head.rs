@@ -6,6 +6,7 @@ use http::{Method, Request, Uri, Version, request};
 use super::lines::fields;
 use crate::config::values::HostPattern;
 use crate::http::authority::{Target, canonical};
+use crate::http::kinds::Kinds;
 use crate::http::path::normalize;
 use crate::route::{Match, MatchedPath, PathPattern, RequestView, TableBuilder};
 
@@ -19,7 +20,8 @@ pub fn head(data: &[u8]) {
     let Some(mut parts) = parse(data) else {
         return;
     };
-    let Ok(target) = canonical(&mut parts, TARGET_BYTES, FIELDS) else {
+    let kinds = Kinds::of(&parts.headers);
+    let Ok(target) = canonical(&mut parts, kinds, TARGET_BYTES, FIELDS) else {
         return;
     };
     authority(&target, &parts);
@@ -134,7 +136,8 @@ fn again(target: &Target, parts: &request::Parts) {
     if next.headers.len() > FIELDS || target.authority.is_empty() {
         return;
     }
-    let once_more = canonical(&mut next, TARGET_BYTES * 3, FIELDS);
+    let kinds = Kinds::of(&next.headers);
+    let once_more = canonical(&mut next, kinds, TARGET_BYTES * 3, FIELDS);
     let once_more = once_more.expect("a canonical head is accepted");
     assert_eq!(once_more.authority, target.authority);
     assert_eq!(once_more.host(), target.host());

@@ -11,6 +11,7 @@ use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Version, request};
 
 use super::framing::{self, Ambiguous};
+use super::kinds::Kinds;
 use super::path::{self, PathError};
 
 /// Longest method that is looked at (the longest registered one has 17 bytes).
@@ -29,10 +30,8 @@ pub(crate) struct Target {
 impl Target {
     /// The host: lower case, no port, IPv6 in brackets. Empty when the request has none.
     pub(crate) fn host(&self) -> &str {
-        self.authority
-            .to_str()
-            .ok()
-            .and_then(|text| text.get(..self.host_bytes))
+        let host = self.authority.as_bytes().get(..self.host_bytes);
+        host.and_then(|host| std::str::from_utf8(host).ok())
             .unwrap_or("")
     }
 }
@@ -78,11 +77,14 @@ pub(crate) enum Reject {
 /// The first reason not to serve it.
 pub(crate) fn canonical(
     parts: &mut request::Parts,
+    kinds: Kinds,
     target_bytes: u64,
     header_count: usize,
 ) -> Result<Target, Reject> {
     method(&parts.method, parts.uri.path())?;
-    framing::settle(&mut parts.headers)?;
+    if kinds.has(Kinds::CONTENT_LENGTH.or(Kinds::TRANSFER_ENCODING)) {
+        framing::settle(&mut parts.headers)?;
+    }
     // HTTP/2 bounds bytes, not fields; HTTP/1 was bounded while parsing.
     if parts.headers.len() > header_count {
         return Err(Reject::ManyFields);
@@ -90,9 +92,11 @@ pub(crate) fn canonical(
     if parts.version == Version::HTTP_2 {
         fields(&parts.headers)?;
     }
-    let mut expectations = parts.headers.get_all(EXPECT).iter();
-    if !expectations.all(|it| it.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
-        return Err(Reject::Expectation);
+    if kinds.has(Kinds::EXPECT) {
+        let mut expectations = parts.headers.get_all(EXPECT).iter();
+        if !expectations.all(|it| it.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+            return Err(Reject::Expectation);
+        }
     }
     let target = host(parts)?;
     canonical_path(parts, target_bytes)?;
@@ -292,7 +296,8 @@ mod tests {
 
     fn check(request: Request<()>) -> Result<(String, String), Reject> {
         let (mut parts, ()) = request.into_parts();
-        let target = canonical(&mut parts, 16_384, 128)?;
+        let kinds = Kinds::of(&parts.headers);
+        let target = canonical(&mut parts, kinds, 16_384, 128)?;
         // Not as it is displayed: HTTP/2 sends what is there.
         let sent = parts.uri.path_and_query().map(PathAndQuery::as_str);
         assert_eq!(sent.map(str::len), Some(parts.uri.to_string().len()));

@@ -7,15 +7,16 @@
 use std::net::IpAddr;
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, MAX_FORWARDS,
-    SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY, VIA,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, MAX_FORWARDS, SET_COOKIE,
+    TE, TRAILER, TRANSFER_ENCODING, VARY, VIA,
 };
 use http::{HeaderMap, HeaderValue, Version};
 use ipnet::IpNet;
 
+use super::kinds::Kinds;
+
 /// How long a hop keeps the connection; of that hop alone.
 pub(crate) const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -23,34 +24,19 @@ const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded
 /// The id that ties the logs of all hops together.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Whether only a trusted peer may send the field: our own and those that others believe.
-fn is_forgeable(name: &str) -> bool {
-    matches!(
-        name,
-        "x-forwarded-for"
-            | "x-forwarded-proto"
-            | "x-forwarded-host"
-            | "x-forwarded-port"
-            | "x-forwarded-client-cert"
-            | "x-real-ip"
-            | "x-request-id"
-            | "forwarded"
-    )
-}
-
 /// How often a request may have passed a proxy of this name. Several are usual (sidecar, ingress,
 /// sidecar); more than this is a loop (RFC 9110, 7.6.3).
 const MOST_HOPS: usize = 10;
 const PSEUDONYM: &[u8] = b"weir";
 
 /// Removes what belongs to the client's hop (RFC 9110, 7.6.1).
-pub(crate) fn strip_request(headers: &mut HeaderMap) {
-    strip_nominated(headers);
+pub(crate) fn strip_request(headers: &mut HeaderMap, kinds: Kinds) {
+    strip_nominated(headers, kinds);
+    let is_trailers = |coding: &[u8]| coding.eq_ignore_ascii_case(b"trailers");
+    let trailers = kinds.has(Kinds::TE) && elements(headers, &TE).any(is_trailers);
     // `Trailer` stays: it is end to end (RFC 9110, 6.6.2) and hyper sends only announced trailers.
-    let trailers = elements(headers, &TE).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
-    strip_where(headers, |name| {
-        is_of_any_hop(name) || matches!(name, "transfer-encoding" | "http2-settings")
-    });
+    let hop = Kinds::HOP.or(Kinds::REQUEST_HOP);
+    strip(headers, kinds, hop.or(Kinds::TRANSFER_ENCODING));
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
@@ -59,20 +45,19 @@ pub(crate) fn strip_request(headers: &mut HeaderMap) {
 /// Removes what belongs to the endpoint's hop. Where the response has both lengths, the chunked one
 /// counts (RFC 9112, 6.3).
 pub(crate) fn strip_response(headers: &mut HeaderMap) {
-    strip_nominated(headers);
-    if headers.remove(TRANSFER_ENCODING).is_some() {
+    let kinds = Kinds::of(headers);
+    strip_nominated(headers, kinds);
+    if kinds.has(Kinds::TRANSFER_ENCODING) && headers.remove(TRANSFER_ENCODING).is_some() {
         headers.remove(CONTENT_LENGTH);
     }
-    strip_where(headers, is_of_any_hop);
-}
-
-/// Of the hop, in either direction.
-fn is_of_any_hop(name: &str) -> bool {
-    matches!(name, "keep-alive" | "proxy-connection" | "te" | "upgrade")
+    strip(headers, kinds, Kinds::HOP);
 }
 
 /// Removes `Connection` and what it names, except what no client may take away from the next hop.
-fn strip_nominated(headers: &mut HeaderMap) {
+fn strip_nominated(headers: &mut HeaderMap, kinds: Kinds) {
+    if !kinds.has(Kinds::CONNECTION) {
+        return;
+    }
     let Some(first) = headers.get(CONNECTION) else {
         return;
     };
@@ -113,59 +98,51 @@ fn is_protected(name: &HeaderName) -> bool {
         TE,
     ]
     .contains(name)
-        || is_forgeable(name.as_str())
+        || Kinds::of_name(name).has(Kinds::FORGEABLE)
 }
 
-/// Removes what only a trusted peer may say, and aliases of it with underscores, which some
-/// applications read as the same name. Before anything is decided by a field.
-pub(crate) fn strip_forged(headers: &mut HeaderMap) {
-    strip_where(headers, |name| is_forgeable(name) || is_forged_alias(name));
+/// Removes what only a trusted peer may say, and aliases of it. Before anything is decided by a field.
+pub(crate) fn strip_forged(headers: &mut HeaderMap, kinds: &mut Kinds) {
+    strip(headers, *kinds, Kinds::FORGEABLE.or(Kinds::ALIAS));
+    *kinds = kinds.without(FORGED);
 }
+
+/// What is not there once [`strip_forged`] has removed it.
+const FORGED: Kinds = Kinds::FORGEABLE
+    .or(Kinds::ALIAS)
+    .or(Kinds::REQUEST_ID)
+    .or(Kinds::FORWARDED_FOR)
+    .or(Kinds::FORWARDED_PROTO)
+    .or(Kinds::FORWARDED_HOST);
 
 /// Removes our own names in either spelling. After the decisions: a rule may let testers name a
 /// backend in such a field, but only trusted peers have it passed on.
-pub(crate) fn strip_own(headers: &mut HeaderMap) {
-    strip_where(headers, is_own);
+pub(crate) fn strip_own(headers: &mut HeaderMap, kinds: Kinds) {
+    strip(headers, kinds, Kinds::OWN);
 }
 
 /// Removes from trailers what would change the meaning of the head, should a recipient merge them (RFC
 /// 9110, 6.5.1): framing, routing, credentials, and what peers must not forge.
 pub(crate) fn strip_trailers(trailers: &mut HeaderMap) {
     strip_where(trailers, |name| {
-        let real = HeaderName::from_bytes(name.as_bytes());
-        let heads_only = [
-            CONNECTION,
-            KEEP_ALIVE,
-            PROXY_CONNECTION,
-            UPGRADE,
-            TRAILER,
-            EXPECT,
-            MAX_FORWARDS,
-            SET_COOKIE,
-        ];
-        real.is_ok_and(|name| is_protected(&name) || heads_only.contains(&name))
-            || is_forged_alias(name)
-            || is_own(name)
+        let heads_only = [TRAILER, MAX_FORWARDS, SET_COOKIE];
+        let kinds = Kinds::CONNECTION.or(Kinds::HOP).or(Kinds::EXPECT);
+        let kinds = kinds.or(Kinds::ALIAS).or(Kinds::OWN);
+        is_protected(name) || heads_only.contains(name) || Kinds::of_name(name).has(kinds)
     });
 }
 
-fn is_forged_alias(name: &str) -> bool {
-    name.contains('_') && is_forgeable(&name.replace('_', "-"))
+/// Removes the fields of these kinds from a head.
+fn strip(headers: &mut HeaderMap, of_head: Kinds, unwanted: Kinds) {
+    if of_head.has(unwanted) {
+        strip_where(headers, |name| Kinds::of_name(name).has(unwanted));
+    }
 }
 
-/// `x-weir-`, each hyphen maybe an underscore.
-fn is_own(name: &str) -> bool {
-    matches!(
-        name.as_bytes(),
-        [b'x', b'-' | b'_', b'w', b'e', b'i', b'r', b'-' | b'_', ..]
-    )
-}
-
-/// Looks at each name once: a lookup for each unwanted one costs twenty times as much, and few have any.
-fn strip_where(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
+fn strip_where(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
     let found: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| unwanted(name.as_str()))
+        .filter(|name| unwanted(name))
         .cloned()
         .collect();
     for name in found {
@@ -190,17 +167,21 @@ pub(crate) struct Hop<'a> {
 
 /// Sets `x-forwarded-*` and `via`. Earlier values are there only if a trusted peer sent them: the
 /// address is then added to the list, protocol and host stay what that peer said.
-pub(crate) fn forward(headers: &mut HeaderMap, hop: &Hop<'_>) {
-    extend(headers, X_FORWARDED_FOR, hop.peer);
+pub(crate) fn forward(headers: &mut HeaderMap, kinds: Kinds, hop: &Hop<'_>) {
+    if kinds.has(Kinds::FORWARDED_FOR) {
+        extend(headers, X_FORWARDED_FOR, hop.peer);
+    } else {
+        headers.append(X_FORWARDED_FOR, hop.peer.clone());
+    }
     if let Some(certificate) = hop.certificate {
         extend(headers, X_FORWARDED_CLIENT_CERT, certificate);
     }
-    headers
-        .entry(X_FORWARDED_PROTO)
-        .or_insert_with(|| HeaderValue::from_static(hop.scheme));
-    headers
-        .entry(X_FORWARDED_HOST)
-        .or_insert_with(|| hop.authority.clone());
+    if !(kinds.has(Kinds::FORWARDED_PROTO) && headers.contains_key(X_FORWARDED_PROTO)) {
+        headers.append(X_FORWARDED_PROTO, HeaderValue::from_static(hop.scheme));
+    }
+    if !(kinds.has(Kinds::FORWARDED_HOST) && headers.contains_key(X_FORWARDED_HOST)) {
+        headers.append(X_FORWARDED_HOST, hop.authority.clone());
+    }
     let via = match hop.version {
         Version::HTTP_2 => HeaderValue::from_static("2.0 weir"),
         Version::HTTP_10 => HeaderValue::from_static("1.0 weir"),
@@ -382,7 +363,8 @@ mod tests {
             ("http2-settings", "AAMAAABkAARAAAAAAAIAAAAA"),
             ("accept", "*/*"),
         ]);
-        strip_request(&mut headers);
+        let kinds = Kinds::of(&headers);
+        strip_request(&mut headers, kinds);
         assert_eq!(
             names(&headers),
             ["accept", "authorization", "cookie", "te", "trailer"]
@@ -396,7 +378,8 @@ mod tests {
         let hidden = HeaderValue::from_bytes(b"x-secret, \xff").unwrap();
         headers.insert(CONNECTION, hidden);
         headers.append(TE, HeaderValue::from_bytes(b"\xff").unwrap());
-        strip_request(&mut headers);
+        let kinds = Kinds::of(&headers);
+        strip_request(&mut headers, kinds);
         assert_eq!(names(&headers), ["te"]);
         assert_eq!(headers[TE], "trailers");
     }
@@ -426,8 +409,9 @@ mod tests {
             ("x-request-id", "a"),
             ("x_other", "stays"),
         ]);
-        strip_forged(&mut headers);
-        strip_own(&mut headers);
+        let mut kinds = Kinds::of(&headers);
+        strip_forged(&mut headers, &mut kinds);
+        strip_own(&mut headers, kinds);
         assert_eq!(names(&headers), ["x_other"]);
     }
 
@@ -460,7 +444,7 @@ mod tests {
             version: Version::HTTP_11,
         };
         let mut fresh = HeaderMap::new();
-        forward(&mut fresh, &hop);
+        forward(&mut fresh, Kinds::NONE, &hop);
         assert_eq!(fresh["x-forwarded-for"], "10.0.0.9");
         assert_eq!(fresh["x-forwarded-proto"], "http");
         assert_eq!(fresh["x-forwarded-host"], "a.example:8080");
@@ -471,7 +455,8 @@ mod tests {
             ("x-forwarded-for", "2.2.2.2"),
             ("x-forwarded-proto", "https"),
         ]);
-        forward(&mut told, &hop);
+        let kinds = Kinds::of(&told);
+        forward(&mut told, kinds, &hop);
         assert_eq!(told.get_all("x-forwarded-for").iter().count(), 1);
         assert_eq!(told["x-forwarded-for"], "1.1.1.1, 2.2.2.2, 10.0.0.9");
         assert_eq!(told["x-forwarded-proto"], "https");

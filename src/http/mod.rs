@@ -17,6 +17,7 @@ pub(crate) mod framing;
 pub(crate) mod grpc;
 pub(crate) mod grpc_web;
 pub(crate) mod headers;
+pub(crate) mod kinds;
 mod park;
 pub(crate) mod path;
 pub(crate) mod recall;

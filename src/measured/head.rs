@@ -9,6 +9,7 @@ use http::request::Parts;
 
 use super::{LOG_OFF, NOBODY, Stage, written};
 use crate::http::authority;
+use crate::http::kinds::Kinds;
 use crate::proxy::context::Connection;
 use crate::proxy::handler;
 use crate::snapshot::port::Listener;
@@ -40,9 +41,11 @@ impl Head {
     /// When the request would be refused.
     pub fn edit(&self, parts: &mut Parts) -> anyhow::Result<()> {
         let (connection, listener) = (&self.connection, &self.listener);
-        let target = authority::canonical(parts, listener.target_bytes, listener.header_count)?;
-        handler::believe(listener, parts, connection.peer().ip())?;
-        handler::for_next_hop(parts, connection, listener, &target);
+        let mut kinds = Kinds::of(&parts.headers);
+        let (bytes, count) = (listener.target_bytes, listener.header_count);
+        let target = authority::canonical(parts, kinds, bytes, count)?;
+        handler::believe(listener, parts, &mut kinds, connection.peer().ip())?;
+        handler::for_next_hop(parts, kinds, connection, listener, &target);
         Ok(())
     }
 }

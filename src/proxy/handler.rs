@@ -23,8 +23,10 @@ use super::{fault, limits, mirror};
 use crate::config::values::Identity;
 use crate::http::authority::{self, Target};
 use crate::http::body::{DownstreamBody, RequestBody, ResponseBody};
+use crate::http::framing::decimal;
 use crate::http::grpc_web::Dialect;
 use crate::http::headers::{self, Hop, X_REQUEST_ID};
+use crate::http::kinds::Kinds;
 use crate::http::upgrade::Asked;
 use crate::http::{cors, grpc, trace, upgrade, websocket};
 use crate::rollout::Arm as Side;
@@ -36,6 +38,8 @@ use crate::snapshot::rule::{Asking, Choice, NoChoice, Rule};
 #[derive(Debug)]
 pub(crate) struct Exchange {
     pub(crate) request: Request<DownstreamBody>,
+    /// Those of its fields.
+    pub(crate) kinds: Kinds,
     pub(crate) outcome: Box<Outcome>,
     pub(crate) port: Option<Arc<Port>>,
 }
@@ -45,7 +49,12 @@ impl Exchange {
     pub(crate) fn begin(connection: &Rc<Connection>, request: Request<DownstreamBody>) -> Self {
         let seen = connection.look();
         let (mut parts, body) = request.into_parts();
-        let trace = trace::admit(&mut parts.headers);
+        let kinds = Kinds::of(&parts.headers);
+        let trace = if kinds.has(Kinds::TRACEPARENT) {
+            trace::admit(&mut parts.headers)
+        } else {
+            None
+        };
         let outcome = Outcome::begin(
             Rc::clone(connection),
             &parts,
@@ -55,6 +64,7 @@ impl Exchange {
         );
         Self {
             request: Request::from_parts(parts, body),
+            kinds,
             outcome,
             port: seen.port,
         }
@@ -73,14 +83,15 @@ pub(crate) struct Broken;
 pub(crate) async fn handle(exchange: Exchange) -> Result<Response<ResponseBody>, Broken> {
     let Exchange {
         request,
+        kinds,
         mut outcome,
         port,
     } = exchange;
     let head_only = *request.method() == Method::HEAD;
     let http1 = request.version() != Version::HTTP_2;
     let connects = *request.method() == Method::CONNECT;
-    outcome.is_grpc = grpc::is_grpc(request.headers());
-    let mut response = match forward(port.as_deref(), request, &mut outcome).await {
+    outcome.is_grpc = kinds.has(Kinds::CONTENT_TYPE) && grpc::is_grpc(request.headers());
+    let mut response = match forward(port.as_deref(), request, kinds, &mut outcome).await {
         // A success is the agreement to a CONNECT (RFC 9110, 9.3.6), so nothing else may be one.
         Ok(response)
             if !connects || outcome.upgrade.is_some() || !response.status().is_success() =>
@@ -134,25 +145,26 @@ pub(crate) async fn handle(exchange: Exchange) -> Result<Response<ResponseBody>,
 async fn forward(
     port: Option<&Port>,
     request: Request<DownstreamBody>,
+    mut kinds: Kinds,
     outcome: &mut Outcome,
 ) -> Result<Response<ResponseBody>, ProxyError> {
     let port = port.ok_or(ProxyError::NoRoute)?; //                                             404
     let (mut parts, body) = request.into_parts();
     let connection = Rc::clone(&outcome.connection);
-    let asked = asked_upgrade(&mut parts, &connection);
-    let target = canonical(port, &mut parts, outcome)?; //                   400, 414, 417, 431, 501
+    let asked = asked_upgrade(&mut parts, kinds, &connection);
+    let target = canonical(port, &mut parts, kinds, outcome)?; //            400, 414, 417, 431, 501
     let listener = port.listener(target.host()).ok_or(ProxyError::NoRoute)?; //                  404
     directed(&connection, listener)?; //                                                         421
     outcome.listener = Some((listener.id, Arc::clone(&listener.name)));
     outcome.metrics = Some(listener.unmatched.clone());
-    translate(listener, &mut parts.headers, outcome);
+    translate(listener, &mut parts.headers, &mut kinds, outcome);
     if let Some(bound) = &port.overload {
         outcome.hold(bound.enter().ok_or(ProxyError::ProcessFull)?); //                          503
     }
     if let Some(bound) = &listener.in_flight {
         outcome.hold(bound.enter().ok_or(ProxyError::Overloaded)?); //                           503
     }
-    let client = admit(&connection, listener, &mut parts, outcome, &target)?; //           413, 508
+    let client = admit(listener, &mut parts, &mut kinds, outcome, &target)?; //            413, 508
     if parts.method == Method::OPTIONS && headers::is_last_hop(&mut parts.headers) {
         return Ok(respond::text(StatusCode::OK, Bytes::new()));
     }
@@ -184,8 +196,8 @@ async fn forward(
         return immediate(answer, listener, &asked_at, matched);
     }
     let compressing = Compressing::new(&rule, choice.arm, listener, &parts);
-    for_next_hop(&mut parts, &connection, listener, &target);
-    let mut body = body_of(body, listener, &mut parts.headers, outcome)?; //                     400
+    for_next_hop(&mut parts, kinds, &connection, listener, &target);
+    let mut body = body_of(body, listener, (&mut parts.headers, kinds), outcome)?; //            400
     let call = Call {
         rule: &rule,
         deadlines,
@@ -245,12 +257,18 @@ fn deadlines(rule: &Rule, parts: &request::Parts, outcome: &mut Outcome) -> Dead
 
 /// The upgrade that the client asks for, taken before the fields that ask for it are stripped. An
 /// extended CONNECT is one from here on.
-fn asked_upgrade(parts: &mut request::Parts, connection: &Connection) -> Option<Asked> {
+fn asked_upgrade(
+    parts: &mut request::Parts,
+    kinds: Kinds,
+    connection: &Connection,
+) -> Option<Asked> {
     let (protocol, key) = if websocket::is_connect(parts) {
         let mut random = [0; 16];
         rand::Rng::fill_bytes(&mut *connection.worker.rng.borrow_mut(), &mut random);
         let key = websocket::from_connect(parts, random);
         (websocket::WEBSOCKET, Some(key))
+    } else if !kinds.has(Kinds::UPGRADE) {
+        return None;
     } else {
         let protocol = upgrade::requested(parts.version, &parts.method, &parts.headers)?;
         (protocol, None)
@@ -266,6 +284,7 @@ fn asked_upgrade(parts: &mut request::Parts, connection: &Connection) -> Option<
 fn canonical(
     port: &Port,
     parts: &mut request::Parts,
+    kinds: Kinds,
     outcome: &mut Outcome,
 ) -> Result<Target, ProxyError> {
     // Before the host is known there is no listener; the bounds are the port's first one's, whose
@@ -275,6 +294,7 @@ fn canonical(
     outcome.metrics = Some(first.unmatched.clone());
     Ok(authority::canonical(
         parts,
+        kinds,
         first.target_bytes,
         first.header_count,
     )?)
@@ -291,22 +311,18 @@ fn directed(connection: &Connection, listener: &Listener) -> Result<(), ProxyErr
 
 /// Decides what of the head is believed, and who the client is.
 fn admit(
-    connection: &Connection,
     listener: &Listener,
     parts: &mut request::Parts,
+    kinds: &mut Kinds,
     outcome: &mut Outcome,
     target: &Target,
 ) -> Result<std::net::IpAddr, ProxyError> {
-    let client = believe(listener, parts, connection.peer().ip())?;
-    let request_id = match parts.headers.get(X_REQUEST_ID) {
-        Some(id) => id.clone(),
-        None => {
-            let id = request_id(connection);
-            parts.headers.insert(X_REQUEST_ID, id.clone());
-            id
-        }
-    };
-    outcome.identified(&target.authority, &request_id, client);
+    let client = believe(listener, parts, kinds, outcome.connection.peer().ip())?;
+    if !kinds.has(Kinds::REQUEST_ID) {
+        let id = request_id(&outcome.connection);
+        parts.headers.append(X_REQUEST_ID, id);
+    }
+    outcome.identified(&target.authority, &parts.headers, client);
     Ok(client)
 }
 
@@ -318,21 +334,22 @@ fn admit(
 pub(crate) fn believe(
     listener: &Listener,
     parts: &mut request::Parts,
+    kinds: &mut Kinds,
     peer: std::net::IpAddr,
 ) -> Result<std::net::IpAddr, ProxyError> {
-    let length = parts
-        .headers
-        .get(CONTENT_LENGTH)
-        .and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|bytes| bytes > listener.body_bytes) {
+    let headers = &mut parts.headers;
+    if kinds.has(Kinds::CONTENT_LENGTH)
+        && let Some(length) = headers.get(CONTENT_LENGTH).and_then(decimal)
+        && length > listener.body_bytes
+    {
         return Err(ProxyError::BodyTooLarge);
     }
-    if headers::is_loop(&parts.headers) {
+    if kinds.has(Kinds::VIA) && headers::is_loop(headers) {
         return Err(ProxyError::Loop);
     }
-    let client = headers::client_address(&parts.headers, peer, &listener.trusted);
+    let client = headers::client_address(headers, peer, &listener.trusted);
     if !headers::is_trusted(peer, &listener.trusted) {
-        headers::strip_forged(&mut parts.headers);
+        headers::strip_forged(headers, kinds);
     }
     Ok(client)
 }
@@ -443,9 +460,15 @@ fn choose<'a>(
 }
 
 /// From here on, gRPC-Web is gRPC where the listener says so.
-fn translate(listener: &Listener, headers: &mut HeaderMap, outcome: &mut Outcome) {
+fn translate(
+    listener: &Listener,
+    headers: &mut HeaderMap,
+    kinds: &mut Kinds,
+    outcome: &mut Outcome,
+) {
     if listener.grpc_web {
         outcome.web = Dialect::take(headers);
+        *kinds = Kinds::of(headers);
         outcome.is_grpc |= outcome.web.is_some();
     }
 }
@@ -454,12 +477,13 @@ fn translate(listener: &Listener, headers: &mut HeaderMap, outcome: &mut Outcome
 fn body_of(
     body: DownstreamBody,
     listener: &Listener,
-    headers: &mut HeaderMap,
+    (headers, kinds): (&mut HeaderMap, Kinds),
     outcome: &mut Outcome,
 ) -> Result<RequestBody, ProxyError> {
     let (body, progress) = RequestBody::new(body, listener.body_bytes, listener.body_idle);
     outcome.progress = progress;
-    if matches!(body, RequestBody::Empty) && promises_body(headers) {
+    let has_length = kinds.has(Kinds::CONTENT_LENGTH);
+    if matches!(body, RequestBody::Empty) && has_length && promises_body(headers) {
         return Err(ProxyError::BodyLength);
     }
     if outcome.web.is_some_and(|dialect| dialect.text_request) {
@@ -480,19 +504,21 @@ fn promises_body(headers: &HeaderMap) -> bool {
 /// line can strip what is set here.
 pub(crate) fn for_next_hop(
     parts: &mut request::Parts,
+    kinds: Kinds,
     connection: &Connection,
     listener: &Listener,
     target: &Target,
 ) {
     if !headers::is_trusted(connection.peer().ip(), &listener.trusted) {
-        headers::strip_own(&mut parts.headers);
+        headers::strip_own(&mut parts.headers, kinds);
     }
-    headers::strip_request(&mut parts.headers);
-    if parts.version == Version::HTTP_2 {
+    headers::strip_request(&mut parts.headers, kinds);
+    if parts.version == Version::HTTP_2 && kinds.has(Kinds::COOKIE) {
         headers::join_cookies(&mut parts.headers);
     }
     headers::forward(
         &mut parts.headers,
+        kinds,
         &Hop {
             peer: &connection.peer_value,
             scheme: connection.scheme(),

@@ -19,6 +19,7 @@ use crate::config::values::Identity;
 use crate::http::body::{End, Finish, RequestProgress};
 use crate::http::grpc;
 use crate::http::grpc_web::Dialect;
+use crate::http::headers::X_REQUEST_ID;
 use crate::http::recall::Recalled;
 use crate::http::serve::{Close, Control, RequestGuard};
 use crate::http::trace::Traceparent;
@@ -187,15 +188,12 @@ impl Outcome {
     }
 
     /// Notes what the canonical form says, for the access log.
-    pub(crate) fn identified(
-        &mut self,
-        host: &HeaderValue,
-        request_id: &HeaderValue,
-        client: IpAddr,
-    ) {
+    pub(crate) fn identified(&mut self, host: &HeaderValue, headers: &HeaderMap, client: IpAddr) {
         if let Some(log) = &mut self.log {
             log.host = host.clone();
-            log.request_id = request_id.clone();
+            if let Some(request_id) = headers.get(X_REQUEST_ID) {
+                log.request_id = request_id.clone();
+            }
             log.client = client;
         }
     }

@@ -14,6 +14,7 @@ use super::view::{
 };
 use crate::config::values::Identity;
 use crate::http::authority::{self, Target};
+use crate::http::kinds::Kinds;
 use crate::http::{cors, headers, trace};
 use crate::proxy::answer::{AskedAt, location};
 use crate::proxy::error::ProxyError;
@@ -84,7 +85,8 @@ fn follow(
         arrived.target.host(),
         arrived.parts.uri
     );
-    let client = believe(listener, &mut arrived.parts, peer)?;
+    let mut kinds = Kinds::of(&arrived.parts.headers);
+    let client = believe(listener, &mut arrived.parts, &mut kinds, peer)?;
     explanation.client = Some(if client == peer {
         client.to_string()
     } else {
@@ -166,8 +168,9 @@ fn arrive<'a>(
             continue;
         };
         let mut parts = parts.clone();
-        let target = match authority::canonical(&mut parts, first.target_bytes, first.header_count)
-        {
+        let kinds = Kinds::of(&parts.headers);
+        let (bytes, count) = (first.target_bytes, first.header_count);
+        let target = match authority::canonical(&mut parts, kinds, bytes, count) {
             Ok(target) => target,
             Err(reject) => {
                 error.get_or_insert(ProxyError::from(reject));
