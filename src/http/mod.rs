@@ -17,6 +17,7 @@ pub(crate) mod framing;
 pub(crate) mod grpc;
 pub(crate) mod grpc_web;
 pub(crate) mod headers;
+pub(crate) mod http2_client;
 pub(crate) mod kinds;
 mod park;
 pub(crate) mod path;

@@ -20,7 +20,6 @@ use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
@@ -308,23 +307,6 @@ pub(crate) enum Ended {
     Flood(Http2Limit),
     /// The peer went away or the network failed.
     Io,
-}
-
-/// Spawns what hyper wants spawned on this worker's thread.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct LocalExecutor;
-
-impl<F> Executor<F> for LocalExecutor
-where
-    F: Future + 'static,
-{
-    fn execute(&self, future: F) {
-        // A task is moved several times before and after it runs.
-        let future = Box::pin(future);
-        drop(tokio::task::spawn_local(async move {
-            future.await;
-        }));
-    }
 }
 
 /// Serves the connection until it ends.

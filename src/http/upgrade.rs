@@ -3,11 +3,13 @@
 //! Owns what counts as an upgrade and the copying of bytes. Must not know routes.
 
 use http::header::{CONNECTION, UPGRADE};
-use http::{HeaderMap, HeaderValue, Method, Version};
-use hyper::upgrade::OnUpgrade;
+use http::{HeaderMap, HeaderValue, Method, Response, Version};
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 
+use super::body::UpstreamBody;
+use super::http2_client::Tunnel;
 use super::serve::Control;
 use super::websocket;
 
@@ -20,6 +22,25 @@ pub(crate) struct Asked {
     pub(crate) client: OnUpgrade,
     /// Of an extended CONNECT: the key that stands for it (see [`super::websocket`]).
     pub(crate) key: Option<HeaderValue>,
+}
+
+/// The endpoint's half of a tunnel.
+#[derive(Debug)]
+pub(crate) enum Half {
+    /// A connection that hyper gives away.
+    Http1(OnUpgrade),
+    /// A stream.
+    Http2(Box<Tunnel>),
+}
+
+impl Half {
+    /// What has become of the connection or stream of an answer that agrees.
+    pub(crate) fn of(answer: &mut Response<UpstreamBody>) -> Self {
+        match answer.body_mut().take_tunnel() {
+            Some(tunnel) => Self::Http2(tunnel),
+            None => Self::Http1(hyper::upgrade::on(answer)),
+        }
+    }
 }
 
 /// The protocol that the request asks to switch to, if it is one that may be tunnelled: one token,
@@ -78,11 +99,26 @@ fn agreed(asked: &HeaderValue, answer: &HeaderMap) -> bool {
 /// Copies both ways until both sides have ended; an error of either side ends the tunnel, as it would
 /// end the connection that it stands for. `control` sees what goes by, and when the client does not take
 /// what is written for it.
-pub(crate) async fn tunnel(client: OnUpgrade, endpoint: OnUpgrade, control: &Control) {
-    let Ok((client, endpoint)) = tokio::try_join!(client, endpoint) else {
-        return;
-    };
-    let (mut client, mut endpoint) = (control.watch(TokioIo::new(client)), TokioIo::new(endpoint));
+pub(crate) async fn tunnel(client: OnUpgrade, endpoint: Half, control: &Control) {
+    match endpoint {
+        Half::Http1(endpoint) => {
+            if let Ok((client, endpoint)) = tokio::try_join!(client, endpoint) {
+                copy(client, TokioIo::new(endpoint), control).await;
+            }
+        }
+        Half::Http2(endpoint) => {
+            if let Ok(client) = client.await {
+                copy(client, endpoint, control).await;
+            }
+        }
+    }
+}
+
+async fn copy<E>(client: Upgraded, mut endpoint: E, control: &Control)
+where
+    E: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut client = control.watch(TokioIo::new(client));
     // How it ends is told by who ends it.
     drop(copy_bidirectional(&mut client, &mut endpoint).await);
 }

@@ -50,7 +50,7 @@ pub(crate) fn to_connect<B>(request: &mut Request<B>) -> Option<HeaderValue> {
         request.headers_mut().remove(name);
     }
     *request.method_mut() = Method::CONNECT;
-    let protocol = Protocol::from_static("websocket");
+    let protocol = h2::ext::Protocol::from_static("websocket");
     request.extensions_mut().insert(protocol);
     Some(key)
 }

@@ -16,7 +16,7 @@ use super::retry::Served;
 use crate::http::authority::Target;
 use crate::http::body::{ResponseBody, UpstreamBody};
 use crate::http::recall::Recall;
-use crate::http::upgrade::Asked;
+use crate::http::upgrade::{Asked, Half};
 use crate::http::{cors, grpc, headers, upgrade, websocket};
 use crate::route::{MatchedPath, Redirect, RedirectSource};
 use crate::snapshot::filters::Answer;
@@ -110,6 +110,7 @@ pub(super) fn finish_response(
         }
         outcome.upgrade = Some(Agreed {
             client: agreed.client,
+            endpoint: Half::of(&mut response),
             recalled: recall(rule, served.arm, outcome).map(Recall::listen),
         });
     }
@@ -152,11 +153,10 @@ pub(super) fn is_cut<B>(response: &Response<B>, outcome: &Outcome) -> bool {
 
 /// Sends the agreement and copies bytes from then on; the request is recorded when the tunnel ends.
 pub(super) fn tunnel(
-    mut response: Response<ResponseBody>,
+    response: Response<ResponseBody>,
     agreed: Agreed,
     outcome: Box<Outcome>,
 ) -> Response<ResponseBody> {
-    let endpoint = hyper::upgrade::on(&mut response);
     let response = response.map(|_| ResponseBody::empty());
     let worker = Rc::clone(&outcome.connection.worker);
     let (control, sending) = outcome.connection.control.tunnel();
@@ -167,7 +167,7 @@ pub(super) fn tunnel(
     let outcome = outcome.into_tunnel();
     drop(tokio::task::spawn_local(async move {
         let _held = (busy, entered);
-        let tunnel = upgrade::tunnel(agreed.client, endpoint, &control);
+        let tunnel = upgrade::tunnel(agreed.client, agreed.endpoint, &control);
         let recalled = async {
             match agreed.recalled {
                 Some(recalled) => recalled.due(began).await,

@@ -149,7 +149,7 @@ async fn exchange(
             unsent,
         } = match sent_on {
             Ok(mut response) => {
-                if let UpstreamBody::Hyper(_) = response.body() {
+                if !matches!(response.body(), UpstreamBody::Own(_)) {
                     framing::settle(response.headers_mut()).map_err(ProxyError::Answer)?;
                 }
                 lease.answered(response.headers());
@@ -226,7 +226,22 @@ pub(super) async fn send(
             bound.set();
             sender.try_send_request(request).await
         }
-        Sender::Http2(stream) => stream.sender.try_send_request(request).await,
+        Sender::Http2(stream) => {
+            let exchange = stream.connection().begin(request);
+            let exchange = exchange.map_err(|failed| Failed {
+                error: failed.error.into(),
+                unsent: failed.request.is_some(),
+                request: failed.request.map(|request| *request),
+            })?;
+            return match exchange.await {
+                Ok(response) => Ok(response.map(UpstreamBody::http2)),
+                Err(error) => Err(Failed {
+                    error: error.into(),
+                    request: None,
+                    unsent: false,
+                }),
+            };
+        }
     };
     match result {
         Ok(response) => Ok(response.map(UpstreamBody::Hyper)),

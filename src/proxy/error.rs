@@ -201,6 +201,8 @@ pub(crate) enum ExchangeError {
     #[error("{0}")]
     Own(#[from] client::Error),
     #[error("{0}")]
+    Http2(#[from] h2::Error),
+    #[error("{0}")]
     Hyper(#[from] hyper::Error),
 }
 
@@ -229,7 +231,7 @@ fn is_invalid(error: &ExchangeError) -> bool {
 pub(crate) fn is_unreadable(error: &ExchangeError) -> bool {
     let io = match error {
         ExchangeError::Own(client::Error::Unreadable(_)) => return true,
-        ExchangeError::Own(client::Error::Closed) => return false,
+        ExchangeError::Own(client::Error::Closed) | ExchangeError::Http2(_) => return false,
         ExchangeError::Own(client::Error::Io(error)) => Some(error),
         ExchangeError::Hyper(error) if error.is_parse() => return true,
         ExchangeError::Hyper(error) => error.source().and_then(|source| source.downcast_ref()),
@@ -239,8 +241,8 @@ pub(crate) fn is_unreadable(error: &ExchangeError) -> bool {
 
 fn of_http2(error: &ExchangeError) -> Option<&h2::Error> {
     match error {
-        ExchangeError::Hyper(error) => error.source()?.downcast_ref(),
-        ExchangeError::Own(_) => None,
+        ExchangeError::Http2(error) => Some(error),
+        ExchangeError::Own(_) | ExchangeError::Hyper(_) => None,
     }
 }
 

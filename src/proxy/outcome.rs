@@ -23,6 +23,7 @@ use crate::http::headers::X_REQUEST_ID;
 use crate::http::recall::Recalled;
 use crate::http::serve::{Close, Control, RequestGuard};
 use crate::http::trace::Traceparent;
+use crate::http::upgrade::Half;
 use crate::snapshot::AccessLogHandle;
 use crate::snapshot::limits::Held;
 use crate::snapshot::rule::Why;
@@ -87,6 +88,8 @@ pub(crate) struct Outcome {
 pub(crate) struct Agreed {
     /// The client's half.
     pub(crate) client: OnUpgrade,
+    /// The endpoint's.
+    pub(crate) endpoint: Half,
     /// Hears when its version has lost its traffic.
     pub(crate) recalled: Option<Recalled>,
 }

@@ -41,7 +41,7 @@ pub(crate) enum ConnectError {
     #[error("no HTTP with {address}: {source}")]
     Handshake {
         address: SocketAddr,
-        source: hyper::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The backend has its limit of connections, and of requests that wait for one.
     #[error("the limit of {limit} connections is reached, and enough requests wait for one")]

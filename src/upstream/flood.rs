@@ -53,11 +53,6 @@ impl Greeting {
         }
     }
 
-    /// Whether there is nothing to wait for.
-    pub(super) fn is_over(&self) -> bool {
-        self.over.get()
-    }
-
     /// There is nothing to wait for.
     pub(super) fn over(&self) {
         if !self.over.replace(true) {

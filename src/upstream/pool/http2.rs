@@ -6,24 +6,23 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use hyper::client::conn::http2;
 use tokio::sync::Notify;
 
-use super::lease::{Http2Stream, Lease, Sender, StreamGuard};
+use super::lease::{Lease, Sender};
 use super::{Pool, is_late};
-use crate::http::body::RequestBody;
+use crate::http::http2_client::Connection;
 use crate::tls::stream::Fault;
 use crate::upstream::backend::PoolSettings;
-use crate::upstream::begin::Allowed;
+use crate::upstream::flood::Greeting;
 
 /// Longest wait for an endpoint to say how many streams it allows, which comes first of all (RFC 9113,
-/// 3.4). Until then it is one.
+/// 3.4).
 const SETTLING: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct SharedAll {
-    open: RefCell<Vec<SharedHttp2>>,
+    open: RefCell<Vec<Rc<Shared>>>,
     making: RefCell<Option<Rc<Making>>>,
 }
 
@@ -35,51 +34,79 @@ struct Making {
     over: Notify,
 }
 
-#[derive(Debug, Clone)]
-pub(super) struct SharedHttp2 {
-    sender: http2::SendRequest<RequestBody>,
+/// One connection that requests share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    connection: Connection,
+    greeting: Rc<Greeting>,
     fault: Option<Fault>,
     born: Instant,
-    /// Streams in flight, and since when there is none.
-    streams: Rc<RefCell<(usize, Instant)>>,
-    allowed: Rc<Allowed>,
+    /// In flight, and since when there is none.
+    streams: Cell<(usize, Instant)>,
 }
 
-impl SharedHttp2 {
+/// The right to one stream of a shared connection.
+#[derive(Debug)]
+pub(crate) struct Http2Stream {
+    shared: Rc<Shared>,
+    pool: Rc<Pool>,
+}
+
+impl Shared {
     pub(super) fn new(
-        sender: http2::SendRequest<RequestBody>,
-        allowed: Rc<Allowed>,
+        connection: Connection,
+        greeting: Rc<Greeting>,
         fault: Option<Fault>,
-    ) -> Self {
+    ) -> Rc<Self> {
         let now = Instant::now();
-        Self {
-            sender,
+        Rc::new(Self {
+            connection,
+            greeting,
             fault,
             born: now,
-            streams: Rc::new(RefCell::new((0, now))),
-            allowed,
-        }
+            streams: Cell::new((0, now)),
+        })
     }
 
     fn is_idle(&self) -> bool {
-        self.streams.borrow().0 == 0
+        self.streams.get().0 == 0
     }
 
-    pub(super) fn lease(self, pool: &Rc<Pool>, reused: bool) -> Lease {
-        let guard = StreamGuard::begin(self.streams, pool);
+    pub(super) fn lease(self: Rc<Self>, pool: &Rc<Pool>, reused: bool) -> Lease {
+        let (streams, since) = self.streams.get();
+        self.streams.set((streams + 1, since));
         Lease {
-            sender: Sender::Http2(Http2Stream {
-                sender: self.sender,
-                allowed: self.allowed,
-                _guard: guard,
-            }),
             reused,
-            fault: self.fault,
+            fault: self.fault.clone(),
             born: self.born,
             idle: Duration::ZERO,
             kept: None,
             pool: Rc::clone(pool),
+            sender: Sender::Http2(Http2Stream {
+                shared: self,
+                pool: Rc::clone(pool),
+            }),
         }
+    }
+}
+
+impl Http2Stream {
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.shared.connection
+    }
+
+    /// Whether the endpoint takes extended CONNECT. Waits for it to say so.
+    pub(crate) async fn takes_tunnels(&self) -> bool {
+        self.shared.greeting.come().await;
+        self.shared.connection.takes_tunnels()
+    }
+}
+
+impl Drop for Http2Stream {
+    fn drop(&mut self) {
+        let left = self.shared.streams.get().0.saturating_sub(1);
+        self.shared.streams.set((left, Instant::now()));
+        self.pool.has_freed();
     }
 }
 
@@ -99,7 +126,7 @@ impl SharedAll {
         let this = &pool.http2;
         loop {
             if !new && let Some(shared) = this.usable(&pool.settings) {
-                return Some(shared.lease(pool, true));
+                return Some(Shared::lease(shared, pool, true));
             }
             let making = this.making.borrow().clone();
             let making = making.filter(|making| !new || !making.stands.get())?;
@@ -115,16 +142,16 @@ impl SharedAll {
     /// A stream for a tunnel, where it is known that the endpoint takes those.
     pub(super) fn lease_tunnel(pool: &Rc<Pool>) -> Option<Lease> {
         let shared = pool.http2.usable(&pool.settings)?;
-        let takes = shared.allowed.tunnels.get();
-        takes.then(|| shared.lease(pool, true))
+        let takes = shared.connection.takes_tunnels();
+        takes.then(|| Shared::lease(shared, pool, true))
     }
 
-    fn usable(&self, settings: &PoolSettings) -> Option<SharedHttp2> {
+    fn usable(&self, settings: &PoolSettings) -> Option<Rc<Shared>> {
         let mut open = self.open.borrow_mut();
-        open.retain(|connection| !connection.sender.is_closed());
+        open.retain(|shared| !shared.connection.is_over());
         let now = Instant::now();
-        let free = |one: &&SharedHttp2| {
-            one.streams.borrow().0 < one.allowed.streams.get()
+        let free = |one: &&Rc<Shared>| {
+            one.streams.get().0 < one.connection.most_streams()
                 && !is_late(settings, now, one.born, now)
         };
         open.iter().find(free).cloned()
@@ -140,23 +167,23 @@ impl SharedAll {
 
     /// Shares a new connection. Others wait until it is known how many streams it may have: with what
     /// HTTP/2 assumes before, all would go on this one and wait there.
-    pub(super) fn share(&self, shared: &SharedHttp2, connecting: Option<Connecting>) {
-        self.open.borrow_mut().push(shared.clone());
+    pub(super) fn share(&self, shared: &Rc<Shared>, connecting: Option<Connecting>) {
+        self.open.borrow_mut().push(Rc::clone(shared));
         if let Some(connecting) = &connecting {
             connecting.making.stands.set(true);
         }
-        let allowed = Rc::clone(&shared.allowed);
+        let greeting = Rc::clone(&shared.greeting);
         drop(tokio::task::spawn_local(async move {
             let _connecting = connecting;
-            drop(tokio::time::timeout(SETTLING, allowed.told.come()).await);
+            drop(tokio::time::timeout(SETTLING, greeting.come()).await);
         }));
     }
 
     /// Closes what is broken, or has been unused too long.
     pub(super) fn sweep(&self, now: Instant, settings: &PoolSettings) {
         self.open.borrow_mut().retain(|shared| {
-            let since = shared.streams.borrow().1;
-            !shared.sender.is_closed()
+            let since = shared.streams.get().1;
+            !shared.connection.is_over()
                 && (!shared.is_idle() || !is_late(settings, now, shared.born, since))
         });
     }

@@ -2,19 +2,16 @@
 //!
 //! Must not know how a connection is found.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue};
-use hyper::client::conn::http2;
 
 use super::Pool;
 use super::http1::{Http1, IdleHttp1};
-use crate::http::body::RequestBody;
+use super::http2::Http2Stream;
 use crate::http::headers::KEEP_ALIVE;
 use crate::tls::stream::Fault;
-use crate::upstream::begin::Allowed;
 
 /// The right to send one request.
 #[derive(Debug)]
@@ -35,48 +32,6 @@ pub(crate) struct Lease {
 pub(crate) enum Sender {
     Http1(Http1),
     Http2(Http2Stream),
-}
-
-/// The right to one stream of a shared connection.
-#[derive(Debug)]
-pub(crate) struct Http2Stream {
-    pub(crate) sender: http2::SendRequest<RequestBody>,
-    pub(super) allowed: Rc<Allowed>,
-    pub(super) _guard: StreamGuard,
-}
-
-impl Http2Stream {
-    /// Whether the endpoint takes extended CONNECT (RFC 8441, 3). Waits for it to say so.
-    pub(crate) async fn takes_tunnels(&self) -> bool {
-        self.allowed.told.come().await;
-        self.allowed.tunnels.get()
-    }
-}
-
-/// Stands for one stream of a shared connection.
-#[derive(Debug)]
-pub(super) struct StreamGuard {
-    /// Streams in flight, and since when there is none.
-    streams: Rc<RefCell<(usize, Instant)>>,
-    pool: Rc<Pool>,
-}
-
-impl StreamGuard {
-    pub(super) fn begin(streams: Rc<RefCell<(usize, Instant)>>, pool: &Rc<Pool>) -> Self {
-        streams.borrow_mut().0 += 1;
-        let pool = Rc::clone(pool);
-        Self { streams, pool }
-    }
-}
-
-impl Drop for StreamGuard {
-    fn drop(&mut self) {
-        {
-            let mut streams = self.streams.borrow_mut();
-            *streams = (streams.0.saturating_sub(1), Instant::now());
-        }
-        self.pool.has_freed();
-    }
 }
 
 impl Lease {

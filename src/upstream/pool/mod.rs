@@ -11,6 +11,7 @@ mod watch;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::net::SocketAddr;
 use std::rc::{self, Rc};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -21,8 +22,9 @@ use tokio::sync::Notify;
 
 pub(crate) use self::http1::Http1;
 use self::http1::{IdleHttp1, Kept};
-use self::http2::{SharedAll, SharedHttp2};
-pub(crate) use self::lease::{Http2Stream, Lease, Sender};
+pub(crate) use self::http2::Http2Stream;
+use self::http2::{Shared, SharedAll};
+pub(crate) use self::lease::{Lease, Sender};
 use self::watch::Watch;
 use super::backend::{Backend, PoolSettings, Protocol};
 use super::begin;
@@ -85,7 +87,7 @@ pub(crate) struct Wanted<'a> {
 /// A connection that was just made, as the endpoint chose it.
 enum Opened {
     Http1(IdleHttp1),
-    Http2(SharedHttp2),
+    Http2(Rc<Shared>),
 }
 
 impl Pools {
@@ -162,7 +164,7 @@ impl Pools {
                     Opened::Http1(idle) => Ok(idle.begin(&pool)),
                     Opened::Http2(shared) => {
                         pool.http2.share(&shared, connecting);
-                        Ok(shared.lease(&pool, false))
+                        Ok(Shared::lease(shared, &pool, false))
                     }
                 };
             }
@@ -410,14 +412,15 @@ impl Pool {
         };
         self.chose_http1
             .set(protocol == Protocol::Auto && !tunnel && !http2);
-        let failed = |source| ConnectError::Handshake { address, source };
         let fault = stream.fault();
         if http2 {
-            let opened = begin::http2(stream, permit).await.map_err(failed)?;
-            return Ok(Opened::Http2(SharedHttp2::new(opened.0, opened.1, fault)));
+            let opened = begin::http2(stream, permit).await;
+            let (connection, greeting) = opened.map_err(|error| no_http(address, error))?;
+            return Ok(Opened::Http2(Shared::new(connection, greeting, fault)));
         }
         let link = if wanted.duplex {
-            self.begin_hyper(stream, permit).await.map_err(failed)?
+            let begun = self.begin_hyper(stream, permit).await;
+            begun.map_err(|error| no_http(address, error))?
         } else {
             Http1::Own(client::Connection::new(stream), permit)
         };
@@ -473,6 +476,14 @@ impl Drop for Waiting {
             self.pool.freed.notify_one();
         }
     }
+}
+
+fn no_http(
+    address: SocketAddr,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> ConnectError {
+    let source = source.into();
+    ConnectError::Handshake { address, source }
 }
 
 fn is_late(settings: &PoolSettings, now: Instant, born: Instant, since: Instant) -> bool {

@@ -1,0 +1,78 @@
+//! The body of an answer, taken from its stream as it is asked for.
+//!
+//! Owns that the endpoint may send as much again. Must not know what the pieces are for.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream};
+use http_body::{Frame, SizeHint};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Body {
+    stream: RecvStream,
+    /// Bytes that are missing, where the head has told.
+    left: Option<u64>,
+    /// Only trailers can follow.
+    data_over: bool,
+}
+
+impl Body {
+    pub(super) fn new(stream: RecvStream, length: Option<u64>) -> Self {
+        let none = || stream.is_end_stream().then_some(0);
+        Self {
+            left: length.or_else(none),
+            stream,
+            data_over: false,
+        }
+    }
+
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
+        let polled = ready!(self.stream.poll_data(cx));
+        if let Some(Ok(data)) = &polled {
+            // It fails for a stream that has ended, which needs no window.
+            drop(self.stream.flow_control().release_capacity(data.len()));
+            self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+        }
+        Poll::Ready(polled)
+    }
+}
+
+/// A reset without an error stops a request whose answer is complete (RFC 9113, 8.1).
+fn unless_stopped<T>(error: h2::Error) -> Option<Result<T, h2::Error>> {
+    (error.reason() != Some(Reason::NO_ERROR)).then_some(Err(error))
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = h2::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        let this = self.get_mut();
+        if !this.data_over {
+            match ready!(this.poll_data(cx)) {
+                Some(Ok(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Some(Err(error)) => return Poll::Ready(unless_stopped(error)),
+                None => this.data_over = true,
+            }
+        }
+        Poll::Ready(match ready!(this.stream.poll_trailers(cx)) {
+            Ok(trailers) => trailers.map(|it| Ok(Frame::trailers(it))),
+            Err(error) => unless_stopped(error),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.stream.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}

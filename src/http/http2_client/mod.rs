@@ -1,0 +1,188 @@
+//! A connection of HTTP/2 to an endpoint, shared by requests: each opens its stream and does its exchange
+//! in its own task.
+//!
+//! hyper passes a request to a task of the connection and has another one wait for its answer; two channels
+//! and three switches of tasks a request cost more than what they carry. Here the request's task sends and
+//! receives through the engine (`h2`) itself. Only what is left of a request's body once its answer has
+//! begun goes on in a task of its own: it flows also while nobody takes the answer.
+//! Must not know when a connection is made or used again, nor who drives it.
+
+mod body;
+mod sending;
+mod tunnel;
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use h2::client::{ResponseFuture, SendRequest};
+use h2::{Reason, SendStream};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+
+pub(crate) use self::body::Body;
+use self::sending::Sending;
+pub(crate) use self::tunnel::Tunnel;
+use super::framing::decimal;
+use super::headers;
+
+/// See the module. The connection ends in order once all of these are gone.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    engine: SendRequest<Bytes>,
+}
+
+impl Connection {
+    pub(crate) fn new(engine: SendRequest<Bytes>) -> Self {
+        Self { engine }
+    }
+
+    /// Whether no more requests can be sent: it has ended, or the endpoint has said GOAWAY.
+    pub(crate) fn is_over(&self) -> bool {
+        // Whoever has opened nothing waits for nothing.
+        let mut cx = Context::from_waker(Waker::noop());
+        matches!(self.engine.clone().poll_ready(&mut cx), Poll::Ready(Err(_)))
+    }
+
+    /// How many streams the endpoint allows at a time (SETTINGS_MAX_CONCURRENT_STREAMS).
+    pub(crate) fn most_streams(&self) -> usize {
+        self.engine.current_max_send_streams()
+    }
+
+    /// Whether the endpoint takes extended CONNECT (SETTINGS_ENABLE_CONNECT_PROTOCOL; RFC 8441, 3).
+    pub(crate) fn takes_tunnels(&self) -> bool {
+        self.engine.is_extended_connect_protocol_enabled()
+    }
+
+    /// Opens a stream for the request. Informational answers end here (see `proxy::attempt::send`).
+    ///
+    /// # Errors
+    /// When the engine takes no request; it is given back where nothing of it was sent.
+    pub(crate) fn begin<B>(&self, request: Request<B>) -> Result<Exchange<B>, Failed<B>>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin + 'static,
+    {
+        let mut engine = self.engine.clone();
+        let mut cx = Context::from_waker(Waker::noop());
+        if let Poll::Ready(Err(error)) = engine.poll_ready(&mut cx) {
+            let request = Some(Box::new(request));
+            return Err(Failed { error, request });
+        }
+        let (mut parts, body) = request.into_parts();
+        let connects = parts.method == Method::CONNECT;
+        if !is_legal(&parts.headers) {
+            headers::strip_request(&mut parts.headers);
+        }
+        tell_length(&parts.method, &mut parts.headers, &body);
+        let ended = !connects && body.is_end_stream();
+        let head = Request::from_parts(parts, ());
+        let (answer, stream) = engine.send_request(head, ended).map_err(|error| Failed {
+            error,
+            request: None,
+        })?;
+        let rest = match (connects, ended) {
+            (true, _) => Rest::Tunnel(stream),
+            (false, false) => Rest::Body(Sending::new(stream, body)),
+            (false, true) => Rest::Nothing,
+        };
+        Ok(Exchange { answer, rest })
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connection")
+    }
+}
+
+/// Whether HTTP/2 has a place for every field (RFC 9113, 8.2.2). Those of the client's hop are gone, but
+/// filters may set any.
+fn is_legal(headers: &HeaderMap) -> bool {
+    headers.iter().all(|(name, value)| match name.as_str() {
+        "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade" => false,
+        "te" => value == "trailers",
+        _ => true,
+    })
+}
+
+/// Puts the length of the body into a head that has none, where it is known and means something.
+fn tell_length(method: &Method, headers: &mut HeaderMap, body: &impl http_body::Body) {
+    let Some(length) = body.size_hint().exact() else {
+        return;
+    };
+    let bodiless = [Method::GET, Method::HEAD, Method::DELETE, Method::CONNECT];
+    if (length > 0 || !bodiless.contains(method)) && !headers.contains_key(CONTENT_LENGTH) {
+        // With as many fields as a map can hold, the endpoint has to do without.
+        drop(headers.try_insert(CONTENT_LENGTH, HeaderValue::from(length)));
+    }
+}
+
+/// A request that was not sent.
+#[derive(Debug)]
+pub(crate) struct Failed<B> {
+    pub(crate) error: h2::Error,
+    /// The request, where nothing of it has reached the endpoint.
+    pub(crate) request: Option<Box<Request<B>>>,
+}
+
+/// A request on its way: resolves to the head of the final answer. Dropped before that, it is cancelled.
+#[derive(Debug)]
+pub(crate) struct Exchange<B> {
+    answer: ResponseFuture,
+    rest: Rest<B>,
+}
+
+/// What is left of a request behind its head.
+#[derive(Debug)]
+enum Rest<B> {
+    Nothing,
+    Body(Sending<B>),
+    /// No body, but what is to become a tunnel's.
+    Tunnel(SendStream<Bytes>),
+}
+
+/// What an endpoint has answered.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Body(Body),
+    /// The stream is a tunnel now.
+    Tunnel(Tunnel),
+}
+
+impl<B> Future for Exchange<B>
+where
+    B: http_body::Body<Data = Bytes> + Unpin + 'static,
+{
+    type Output = Result<Response<Answer>, h2::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if let Rest::Body(body) = &mut this.rest
+            && body.poll(cx).is_ready()
+        {
+            this.rest = Rest::Nothing;
+        }
+        let (head, received) = ready!(Pin::new(&mut this.answer).poll(cx))?.into_parts();
+        let length = head.headers.get(CONTENT_LENGTH).and_then(decimal);
+        let answer = match std::mem::replace(&mut this.rest, Rest::Nothing) {
+            Rest::Tunnel(mut stream) if head.status == StatusCode::OK => {
+                // Its bytes would be counted as those of a body (RFC 9110, 9.3.6).
+                if length.is_some_and(|length| length > 0) {
+                    stream.send_reset(Reason::PROTOCOL_ERROR);
+                    return Poll::Ready(Err(Reason::PROTOCOL_ERROR.into()));
+                }
+                Answer::Tunnel(Tunnel::new(stream, received))
+            }
+            Rest::Body(body) => {
+                body.go_on();
+                Answer::Body(Body::new(received, length))
+            }
+            Rest::Nothing | Rest::Tunnel(_) => Answer::Body(Body::new(received, length)),
+        };
+        Poll::Ready(Ok(Response::from_parts(head, answer)))
+    }
+}
+
+#[cfg(test)]
+mod tests;
