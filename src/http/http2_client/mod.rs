@@ -26,6 +26,7 @@ use self::sending::Sending;
 pub(crate) use self::tunnel::Tunnel;
 use super::framing::decimal;
 use super::headers;
+use super::kinds::Kinds;
 
 /// See the module. The connection ends in order once all of these are gone.
 #[derive(Clone)]
@@ -72,7 +73,8 @@ impl Connection {
         let (mut parts, body) = request.into_parts();
         let connects = parts.method == Method::CONNECT;
         if !is_legal(&parts.headers) {
-            headers::strip_request(&mut parts.headers);
+            let kinds = Kinds::of(&parts.headers);
+            headers::strip_request(&mut parts.headers, kinds);
         }
         tell_length(&parts.method, &mut parts.headers, &body);
         let ended = !connects && body.is_end_stream();
