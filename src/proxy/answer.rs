@@ -87,7 +87,7 @@ pub(super) fn finish_response(
     served: Served<'_>,
     rule: &Rule,
     choice: &Choice<'_>,
-    asked: Option<Asked>,
+    asked: Option<Box<Asked>>,
     outcome: &mut Outcome,
 ) -> Result<Response<UpstreamBody>, ProxyError> {
     let Answered {

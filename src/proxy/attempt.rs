@@ -60,13 +60,14 @@ pub(crate) async fn attempt(
     deadline: Option<Instant>,
 ) -> Result<Box<Answered>, ProxyError> {
     let timing = backend.time(endpoint);
-    let exchange = exchange(connection, backend, endpoint, outgoing);
+    // Made where it is awaited: it would be moved otherwise.
     let result = match deadline {
-        None => exchange.await,
-        Some(deadline) => match tokio::time::timeout_at(deadline.into(), exchange).await {
-            Ok(result) => result,
-            Err(_) => Err(ProxyError::AttemptTimeout),
-        },
+        None => exchange(connection, backend, endpoint, outgoing).await,
+        Some(deadline) => {
+            let exchange = exchange(connection, backend, endpoint, outgoing);
+            let ended = tokio::time::timeout_at(deadline.into(), exchange).await;
+            ended.unwrap_or(Err(ProxyError::AttemptTimeout))
+        }
     };
     let (outcome, first_byte) = match &result {
         Ok(answered) if answered.response.status().is_server_error() => {
@@ -102,13 +103,10 @@ async fn exchange(
     outgoing: Outgoing,
 ) -> Result<Box<Answered>, ProxyError> {
     let (progress, departs) = (outgoing.progress, outgoing.departs);
-    let Head {
-        parts, authority, ..
-    } = *outgoing.head;
-    let empty = matches!(outgoing.body, RequestBody::Empty);
-    let repeatable = empty && is_idempotent(&parts.method);
-    let tunnel = parts.headers.contains_key(http::header::UPGRADE);
-    let mut request = Request::from_parts(parts, outgoing.body);
+    let tunnel = outgoing.head.upgrade.is_some();
+    let (mut request, authority) = outgoing.head.into_request(outgoing.body);
+    let empty = matches!(request.body(), RequestBody::Empty);
+    let repeatable = empty && is_idempotent(request.method());
     let mut sent = 0;
     loop {
         let wanted = Wanted {
@@ -137,11 +135,10 @@ async fn exchange(
         let copy = (stale && copied).then(|| head_copy(&request));
         sent += 1;
         let began = Instant::now();
-        let sending = send(&mut lease, request);
         let sent_on = match &departs {
-            None => sending.await,
+            None => send(&mut lease, request).await,
             // Out of line, so that requests without a copy do not carry its state.
-            Some(departs) => Box::pin(telling(sending, departs)).await,
+            Some(departs) => Box::pin(telling(send(&mut lease, request), departs)).await,
         };
         let Failed {
             error,
@@ -174,7 +171,8 @@ async fn exchange(
             lease.stale();
         }
         let may_repeat = unsent || is_unprocessed(&error) || (repeatable && !is_unreadable(&error));
-        let again = back.or(copy).filter(|_| stale && may_repeat);
+        let again = back.or(copy.map(|copy| *copy));
+        let again = again.filter(|_| stale && may_repeat);
         let Some(again) = again else {
             return Err(match lease.fault() {
                 Some(fault) => ConnectError::tls(endpoint.address(), fault).into(),
@@ -277,8 +275,8 @@ async fn telling<F: Future>(sending: F, departs: &CancellationToken) -> F::Outpu
     }
 }
 
-fn head_copy(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let mut copy = Request::new(RequestBody::Empty);
+fn head_copy(request: &Request<RequestBody>) -> Box<Request<RequestBody>> {
+    let mut copy = Box::new(Request::new(RequestBody::Empty));
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.version_mut() = request.version();

@@ -37,34 +37,37 @@ use crate::snapshot::rule::{Asking, Choice, NoChoice, Rule};
 /// A request on its way through the layers of its listener.
 #[derive(Debug)]
 pub(crate) struct Exchange {
-    pub(crate) request: Request<DownstreamBody>,
+    head: Box<Head>,
     /// Those of its fields.
-    pub(crate) kinds: Kinds,
-    pub(crate) outcome: Box<Outcome>,
-    pub(crate) port: Option<Arc<Port>>,
+    kinds: Kinds,
+    body: DownstreamBody,
+    outcome: Box<Outcome>,
+    port: Option<Arc<Port>>,
 }
 
 impl Exchange {
     /// Takes one look at the configuration; everything after uses what was seen.
     pub(crate) fn begin(connection: &Rc<Connection>, request: Request<DownstreamBody>) -> Self {
         let seen = connection.look();
-        let (mut parts, body) = request.into_parts();
-        let kinds = Kinds::of(&parts.headers);
+        let (parts, body) = request.into_parts();
+        let mut head = Head::new(parts);
+        let kinds = Kinds::of(&head.parts.headers);
         let trace = if kinds.has(Kinds::TRACEPARENT) {
-            trace::admit(&mut parts.headers)
+            trace::admit(&mut head.parts.headers)
         } else {
             None
         };
         let outcome = Outcome::begin(
             Rc::clone(connection),
-            &parts,
+            &head.parts,
             trace,
             seen.access_log,
             seen.generation,
         );
         Self {
-            request: Request::from_parts(parts, body),
+            head,
             kinds,
+            body,
             outcome,
             port: seen.port,
         }
@@ -82,16 +85,17 @@ pub(crate) struct Broken;
 /// Where the rule wants the connection to break.
 pub(crate) async fn handle(exchange: Exchange) -> Result<Response<ResponseBody>, Broken> {
     let Exchange {
-        request,
+        head,
         kinds,
+        body,
         mut outcome,
         port,
     } = exchange;
-    let head_only = *request.method() == Method::HEAD;
-    let http1 = request.version() != Version::HTTP_2;
-    let connects = *request.method() == Method::CONNECT;
-    outcome.is_grpc = kinds.has(Kinds::CONTENT_TYPE) && grpc::is_grpc(request.headers());
-    let mut response = match forward(port.as_deref(), request, kinds, &mut outcome).await {
+    let head_only = head.parts.method == Method::HEAD;
+    let http1 = head.parts.version != Version::HTTP_2;
+    let connects = head.parts.method == Method::CONNECT;
+    outcome.is_grpc = kinds.has(Kinds::CONTENT_TYPE) && grpc::is_grpc(&head.parts.headers);
+    let mut response = match forward(port.as_deref(), head, kinds, body, &mut outcome).await {
         // A success is the agreement to a CONNECT (RFC 9110, 9.3.6), so nothing else may be one.
         Ok(response)
             if !connects || outcome.upgrade.is_some() || !response.status().is_success() =>
@@ -121,7 +125,7 @@ pub(crate) async fn handle(exchange: Exchange) -> Result<Response<ResponseBody>,
     if let Some(dialect) = outcome.web
         && dialect.answer(&mut response)
     {
-        response = response.map(|body| body.with_web(dialect));
+        response.body_mut().set_web(dialect);
     }
     outcome.status = Some(response.status());
     if let Some(agreed) = outcome.upgrade.take() {
@@ -139,55 +143,55 @@ pub(crate) async fn handle(exchange: Exchange) -> Result<Response<ResponseBody>,
             response.status(),
             StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
         );
-    Ok(response.map(|body| body.with_finish(outcome, bodiless)))
+    response.body_mut().set_finish(outcome, bodiless);
+    Ok(response)
 }
 
 async fn forward(
     port: Option<&Port>,
-    request: Request<DownstreamBody>,
+    mut head: Box<Head>,
     mut kinds: Kinds,
+    body: DownstreamBody,
     outcome: &mut Outcome,
 ) -> Result<Response<ResponseBody>, ProxyError> {
     let port = port.ok_or(ProxyError::NoRoute)?; //                                             404
-    let (mut parts, body) = request.into_parts();
     let connection = Rc::clone(&outcome.connection);
-    let asked = asked_upgrade(&mut parts, kinds, &connection);
-    let target = canonical(port, &mut parts, kinds, outcome)?; //            400, 414, 417, 431, 501
-    let listener = port.listener(target.host()).ok_or(ProxyError::NoRoute)?; //                  404
-    directed(&connection, listener)?; //                                                         421
-    outcome.listener = Some((listener.id, Arc::clone(&listener.name)));
-    outcome.metrics = Some(listener.unmatched.clone());
-    translate(listener, &mut parts.headers, &mut kinds, outcome);
+    let asked = asked_upgrade(&mut head.parts, kinds, &connection);
+    // 400, 404, 414, 417, 421, 431, 501
+    let (target, listener) = arrive(port, &mut head.parts, kinds, outcome)?;
+    translate(listener, &mut head.parts.headers, &mut kinds, outcome);
     if let Some(bound) = &port.overload {
         outcome.hold(bound.enter().ok_or(ProxyError::ProcessFull)?); //                          503
     }
     if let Some(bound) = &listener.in_flight {
         outcome.hold(bound.enter().ok_or(ProxyError::Overloaded)?); //                           503
     }
-    let client = admit(listener, &mut parts, &mut kinds, outcome, &target)?; //            413, 508
+    let client = admit(listener, &mut head.parts, &mut kinds, outcome, &target)?; //       413, 508
+    let parts = &mut head.parts;
     if parts.method == Method::OPTIONS && headers::is_last_hop(&mut parts.headers) {
         return Ok(respond::text(StatusCode::OK, Bytes::new()));
     }
-    let (rule, matched) = find(listener, &view(&target, &parts, connection.identity()))?; // 403, 404
+    let parts = &head.parts;
+    let seen = view(&target, parts, connection.identity());
+    let (rule, matched) = find(listener, &seen)?; //                                        403, 404
     outcome.metrics = Some(rule.metrics.clone());
     let asked_at = AskedAt {
         scheme: connection.scheme(),
         target: &target,
-        parts: &parts,
+        parts,
     };
-    if let Some(answered) = share(&rule, &parts, outcome) {
+    if let Some(answered) = share(rule, parts, outcome) {
         return Ok(answered);
     }
-    limits::admit(&rule, &asking(&connection, &parts, client), outcome)?; //                429, 503
-    let deadlines = deadlines(&rule, &parts, outcome);
-    let seen = view(&target, &parts, connection.identity());
+    limits::admit(rule, &asking(&connection, parts, client), outcome)?; //                  429, 503
+    let deadlines = deadlines(rule, parts, outcome);
     if let Some(faults) = fault::inject(&rule.filters, seen, deadlines.request(), outcome) {
         faults.await?; //                                                                        any
     }
     if let Some(answer) = &rule.filters.answer {
         return immediate(answer, listener, &asked_at, matched);
     }
-    let choice = choose(&rule, &connection, &parts, client, outcome)?; //                    500, 503
+    let choice = choose(rule, &connection, parts, client, outcome)?; //                      500, 503
     let of_arm = &choice.arm.filters;
     if let Some(faults) = fault::inject(of_arm, seen, deadlines.request(), outcome) {
         faults.await?; //                                                                        any
@@ -195,37 +199,36 @@ async fn forward(
     if let Some(answer) = &choice.arm.filters.answer {
         return immediate(answer, listener, &asked_at, matched);
     }
-    let compressing = Compressing::new(&rule, choice.arm, listener, &parts);
-    for_next_hop(&mut parts, kinds, &connection, listener, &target);
-    let mut body = body_of(body, listener, (&mut parts.headers, kinds), outcome)?; //            400
+    let compressing = Compressing::new(rule, choice.arm, listener, parts);
+    for_next_hop(&mut head.parts, kinds, &connection, listener, &target);
+    let mut body = body_of(body, listener, (&mut head.parts.headers, kinds), outcome)?; //       400
+    head.authority = target.authority;
+    head.matched = matched;
+    head.upgrade = asked.as_ref().map(|asked| asked.protocol.clone());
     let call = Call {
-        rule: &rule,
+        rule,
         deadlines,
         client,
         key: choice.key.as_deref(),
     };
-    let head = Box::new(Head {
-        parts,
-        authority: target.authority.clone(),
-        matched,
-        upgrade: asked.as_ref().map(|asked| asked.protocol.clone()),
-    });
-    mirror::copy(&rule, choice.arm, &head, &mut body, outcome);
+    mirror::copy(rule, choice.arm, &head, &mut body, outcome);
     let served = call.send(choice.arm, head, body, outcome).await?; //         400, 408, 413, 5xx
     let until = served.until;
-    let recall = recall(&rule, served.arm, outcome);
-    let response = finish_response(served, &rule, &choice, asked, outcome)?; //                  502
+    let recall = recall(rule, served.arm, outcome);
+    let response = finish_response(served, rule, &choice, asked, outcome)?; //                   502
     let until = until.filter(|_| is_cut(&response, outcome));
-    let response = match compressing {
+    let mut response = match compressing {
         None => response.map(ResponseBody::upstream),
         // Out of line, so that other requests do not carry its state.
         Some(compressing) => Box::pin(compressing.encode(response)).await,
     };
-    Ok(response.map(|body| {
-        body.with_deadline(until.map(Into::into))
-            .with_idle(rule.timeouts.idle)
-            .with_recall(recall, outcome.began, last_words(outcome))
-    }))
+    let body = response.body_mut();
+    body.set_deadline(until.map(Into::into));
+    body.set_idle(rule.timeouts.idle);
+    if let Some(recall) = recall {
+        body.set_recall(recall, outcome.began, last_words(outcome));
+    }
+    Ok(response)
 }
 
 /// What scripts of other origins may do, for the answer to come; the answer where that was the
@@ -261,7 +264,7 @@ fn asked_upgrade(
     parts: &mut request::Parts,
     kinds: Kinds,
     connection: &Connection,
-) -> Option<Asked> {
+) -> Option<Box<Asked>> {
     let (protocol, key) = if websocket::is_connect(parts) {
         let mut random = [0; 16];
         rand::Rng::fill_bytes(&mut *connection.worker.rng.borrow_mut(), &mut random);
@@ -274,30 +277,35 @@ fn asked_upgrade(
         (protocol, None)
     };
     let client = parts.extensions.remove::<OnUpgrade>()?;
-    Some(Asked {
+    Some(Box::new(Asked {
         protocol,
         client,
         key,
-    })
+    }))
 }
 
-fn canonical(
-    port: &Port,
+/// What is asked for, and the listener that it is asked of.
+fn arrive<'a>(
+    port: &'a Port,
     parts: &mut request::Parts,
     kinds: Kinds,
     outcome: &mut Outcome,
-) -> Result<Target, ProxyError> {
+) -> Result<(Target, &'a Listener), ProxyError> {
     // Before the host is known there is no listener; the bounds are the port's first one's, whose
     // values `check` makes all listeners of an address share.
     let first = port.listeners.first().ok_or(ProxyError::NoRoute)?;
-    outcome.listener = Some((first.id, Arc::clone(&first.name)));
-    outcome.metrics = Some(first.unmatched.clone());
-    Ok(authority::canonical(
-        parts,
-        kinds,
-        first.target_bytes,
-        first.header_count,
-    )?)
+    let (bytes, count) = (first.target_bytes, first.header_count);
+    let arrived = authority::canonical(parts, kinds, bytes, count)
+        .map_err(ProxyError::from)
+        .and_then(|target| {
+            let listener = port.listener(target.host()).ok_or(ProxyError::NoRoute)?;
+            directed(&outcome.connection, listener)?;
+            Ok((target, &**listener))
+        });
+    let listener = arrived.as_ref().map_or(&**first, |(_, listener)| listener);
+    outcome.listener = Some((listener.id, Arc::clone(&listener.name)));
+    outcome.metrics = Some(listener.unmatched.clone());
+    arrived
 }
 
 /// A connection that was secured for one listener must not reach another, whose clients may have to
@@ -373,10 +381,10 @@ fn request_id(connection: &Connection) -> HeaderValue {
 ///
 /// # Errors
 /// When there is none, or the client may not do this.
-pub(crate) fn find(
-    listener: &Listener,
+pub(crate) fn find<'a>(
+    listener: &'a Listener,
     request: &RequestView<'_>,
-) -> Result<(Arc<Rule>, MatchedPath), ProxyError> {
+) -> Result<(&'a Arc<Rule>, MatchedPath), ProxyError> {
     listener.authorization.admit(request)?;
     let mut found = listener.table.find(request);
     let shares = |found: &Option<Found<'_, Arc<Rule>>>| {
@@ -395,7 +403,7 @@ pub(crate) fn find(
         }
     }
     let found = found.ok_or(ProxyError::NoRoute)?;
-    Ok((Arc::clone(found.value), found.path))
+    Ok((found.value, found.path))
 }
 
 /// What routing and authorization look at.

@@ -31,7 +31,7 @@ impl<'a> Call<'a> {
     /// # Errors
     /// The failure of the first attempt, where both fail.
     pub(super) async fn hedged(
-        self,
+        &self,
         hedge: &Hedge,
         (arm, head): (&'a Arm, Box<Head>),
         body: RequestBody,
@@ -94,7 +94,7 @@ impl<'a> Call<'a> {
     /// The second attempt, where the body can be sent twice at a time, and there is another endpoint and
     /// room for it.
     fn second(
-        self,
+        &self,
         (arm, head): (&'a Arm, Box<Head>),
         body: &Replay,
         tried: &Tried,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::header::RETRY_AFTER;
-use http::{HeaderName, HeaderValue, request};
+use http::{HeaderName, HeaderValue, Request, request};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use rand::RngExt;
@@ -33,15 +33,38 @@ use crate::upstream::budget::Budget;
 use crate::upstream::connect::ConnectError;
 use crate::upstream::endpoint::Endpoint;
 
-/// The head of a request as every attempt begins with it: before the filters of rule and backend, so
-/// that another backend never sees what was meant for the first.
+/// The head of a request, and what its stages have found out of it. Boxed once, as it is moved by each of
+/// them. Every attempt begins with it as it was before the filters of rule and backend, so that another
+/// backend never sees what was meant for the first.
 #[derive(Debug, Clone)]
 pub(crate) struct Head {
     pub(crate) parts: request::Parts,
+    /// Who is asked, in canonical form; empty before.
     pub(crate) authority: HeaderValue,
+    /// How its path matched the rule, where there is one.
     pub(crate) matched: MatchedPath,
     /// The protocol that the client asks to switch to.
     pub(crate) upgrade: Option<HeaderValue>,
+}
+
+impl Head {
+    /// As it came.
+    pub(crate) fn new(parts: request::Parts) -> Box<Self> {
+        Box::new(Self {
+            parts,
+            authority: HeaderValue::from_static(""),
+            matched: MatchedPath::Exact,
+            upgrade: None,
+        })
+    }
+
+    /// The request, and who is asked.
+    pub(super) fn into_request(
+        self: Box<Self>,
+        body: RequestBody,
+    ) -> (Request<RequestBody>, HeaderValue) {
+        (Request::from_parts(self.parts, body), self.authority)
+    }
 }
 
 /// An answer, and whose it is.
@@ -54,7 +77,7 @@ pub(crate) struct Served<'a> {
 }
 
 /// What does not change from one attempt to the next.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Call<'a> {
     pub(crate) rule: &'a Rule,
     pub(crate) deadlines: Deadlines,
@@ -79,7 +102,7 @@ impl<'a> Call<'a> {
     /// # Errors
     /// The failure of the last attempt.
     pub(crate) async fn send(
-        self,
+        &self,
         arm: &'a Arm,
         head: Box<Head>,
         body: RequestBody,
@@ -131,7 +154,7 @@ impl<'a> Call<'a> {
 
     /// One attempt, with a second one beside it where the rule says so.
     async fn once(
-        self,
+        &self,
         arm: &'a Arm,
         head: Box<Head>,
         body: RequestBody,
@@ -148,13 +171,13 @@ impl<'a> Call<'a> {
     }
 
     /// Whether the client gets this, whatever else may come.
-    pub(super) fn passes_on(self, result: &Result<Served<'_>, ProxyError>) -> bool {
+    pub(super) fn passes_on(&self, result: &Result<Served<'_>, ProxyError>) -> bool {
         let retry = self.rule.retry.as_deref();
         result.is_ok() && retry.is_none_or(|retry| Failure::of(result, retry).is_none())
     }
 
     async fn repeat(
-        self,
+        &self,
         (retry, mut budget): (&Retry, Option<&Arc<Budget>>),
         first: &'a Arm,
         head: Box<Head>,
@@ -240,7 +263,7 @@ impl<'a> Call<'a> {
     }
 
     /// The hash that decides about the endpoint, where the arm's policy is such.
-    fn hash(self, arm: &Arm, parts: &request::Parts) -> Option<u64> {
+    fn hash(&self, arm: &Arm, parts: &request::Parts) -> Option<u64> {
         let own = match arm.balanced_by.as_deref()? {
             BalancedBy::SplitKey => return self.key.map(balance::hash),
             BalancedBy::Own(source) => source,
@@ -256,7 +279,7 @@ impl<'a> Call<'a> {
 
     /// One attempt at an endpoint of the arm, at one that has not been tried where there is one.
     async fn attempt(
-        self,
+        &self,
         arm: &'a Arm,
         head: Box<Head>,
         body: RequestBody,
@@ -290,7 +313,7 @@ impl<'a> Call<'a> {
     /// Everything before the first byte of an attempt, at an endpoint that has not been tried where there is
     /// one.
     pub(super) fn begin(
-        self,
+        &self,
         arm: &'a Arm,
         mut head: Box<Head>,
         body: RequestBody,

@@ -105,7 +105,7 @@ fn follow(
         .map(candidate)
         .collect();
     let (rule, matched) = find(listener, &view)?;
-    explanation.rule = Some(named(&rule));
+    explanation.rule = Some(named(rule));
     explanation.policies = rule.policies();
     let of_listener = listener.compression.iter();
     let own = rule.filters.compression.is_some();
@@ -130,14 +130,14 @@ fn follow(
         .as_ref()
         .map(|sticky| key(&sticky.source, &asking));
     let moving = world.snapshot.rollouts.iter();
-    let mut moving = moving.filter(|rollout| Arc::ptr_eq(&rollout.rule, &rule));
+    let mut moving = moving.filter(|rollout| Arc::ptr_eq(&rollout.rule, rule));
     explanation.rollout = moving
         .next()
         .and_then(|rollout| world.rollouts.get(&rollout.name).cloned());
     let outcomes = Outcomes {
         world,
         arrived: &arrived,
-        rule: &rule,
+        rule,
         matched,
     };
     outcomes.choose(&asking, explanation, rng)

@@ -122,58 +122,49 @@ impl ResponseBody {
     }
 
     /// Cuts the body when `deadline` passes.
-    pub(crate) fn with_deadline(mut self, deadline: Option<Instant>) -> Self {
-        if !self.is_end_stream() {
-            self.deadline = deadline.map(|at| Box::pin(tokio::time::sleep_until(at)));
+    pub(crate) fn set_deadline(&mut self, deadline: Option<Instant>) {
+        if let Some(at) = deadline.filter(|_| !self.is_end_stream()) {
+            self.deadline = Some(Box::pin(tokio::time::sleep_until(at)));
         }
-        self
     }
 
     /// Cuts the body when nothing of it comes for so long.
-    pub(crate) fn with_idle(mut self, limit: Option<Duration>) -> Self {
-        if !self.is_end_stream() {
-            self.idle = limit.map(|limit| {
-                Box::new(Idle {
-                    limit,
-                    timer: Box::pin(tokio::time::sleep(limit)),
-                    waiting: false,
-                })
-            });
+    pub(crate) fn set_idle(&mut self, limit: Option<Duration>) {
+        if let Some(limit) = limit.filter(|_| !self.is_end_stream()) {
+            self.idle = Some(Box::new(Idle {
+                limit,
+                timer: Box::pin(tokio::time::sleep(limit)),
+                waiting: false,
+            }));
         }
-        self
     }
 
     /// Ends the body when it is called back, unless its length is known: it ends by itself then.
     /// `trailers` are its last words; a body without any is cut.
-    pub(crate) fn with_recall(
-        mut self,
-        recall: Option<&Recall>,
+    pub(crate) fn set_recall(
+        &mut self,
+        recall: &Recall,
         began: std::time::Instant,
         trailers: Option<HeaderMap>,
-    ) -> Self {
-        if let Some(recall) = recall
-            && self.size_hint().exact().is_none()
-        {
+    ) {
+        if self.size_hint().exact().is_none() {
             let recalled = recall.listen();
             self.recall = Some(Box::pin(async move {
                 recalled.due(began).await;
                 trailers
             }));
         }
-        self
     }
 
     /// Makes gRPC-Web of a body of gRPC.
-    pub(crate) fn with_web(mut self, dialect: Dialect) -> Self {
+    pub(crate) fn set_web(&mut self, dialect: Dialect) {
         self.web = Some(dialect);
-        self
     }
 
     /// Tells `finish` how it ended. `bodiless`: the body will not be asked for (HEAD, 204, 304).
-    pub(crate) fn with_finish(mut self, finish: Box<dyn Finish>, bodiless: bool) -> Self {
+    pub(crate) fn set_finish(&mut self, finish: Box<dyn Finish>, bodiless: bool) {
         self.finish = Some(finish);
         self.bodiless = bodiless;
-        self
     }
 
     fn end(&mut self, end: End) {
