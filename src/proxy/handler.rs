@@ -226,7 +226,7 @@ async fn forward(
     body.set_deadline(until.map(Into::into));
     body.set_idle(rule.timeouts.idle);
     if let Some(recall) = recall {
-        body.set_recall(recall, outcome.began, last_words(outcome));
+        body.set_recall(recall, outcome.began, || last_words(outcome));
     }
     Ok(response)
 }

@@ -145,10 +145,10 @@ impl ResponseBody {
         &mut self,
         recall: &Recall,
         began: std::time::Instant,
-        trailers: Option<HeaderMap>,
+        trailers: impl FnOnce() -> Option<HeaderMap>,
     ) {
         if self.size_hint().exact().is_none() {
-            let recalled = recall.listen();
+            let (recalled, trailers) = (recall.listen(), trailers());
             self.recall = Some(Box::pin(async move {
                 recalled.due(began).await;
                 trailers
