@@ -32,12 +32,25 @@ const PSEUDONYM: &[u8] = b"weir";
 /// Removes what belongs to the client's hop (RFC 9110, 7.6.1).
 pub(crate) fn strip_request(headers: &mut HeaderMap, kinds: Kinds) {
     strip_nominated(headers, kinds);
-    let is_trailers = |coding: &[u8]| coding.eq_ignore_ascii_case(b"trailers");
-    let trailers = kinds.has(Kinds::TE) && elements(headers, &TE).any(is_trailers);
+    let (mut trailers, mut more) = (false, false);
+    if kinds.has(Kinds::TE) {
+        for coding in elements(headers, &TE) {
+            more |= trailers || coding != b"trailers";
+            trailers |= coding.eq_ignore_ascii_case(b"trailers");
+        }
+    }
+    // Where it says what it is to say, as in every gRPC call, it stays.
+    let settled = trailers && !more;
     // `Trailer` stays: it is end to end (RFC 9110, 6.6.2) and hyper sends only announced trailers.
     let hop = Kinds::HOP.or(Kinds::REQUEST_HOP);
-    strip(headers, kinds, hop.or(Kinds::TRANSFER_ENCODING));
-    if trailers {
+    let hop = hop.or(Kinds::TRANSFER_ENCODING);
+    if kinds.has(hop) {
+        let stays = |name: &HeaderName| settled && *name == TE;
+        strip_where(headers, |name| {
+            Kinds::of_name(name).has(hop) && !stays(name)
+        });
+    }
+    if trailers && !settled {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
 }
@@ -370,6 +383,31 @@ mod tests {
             ["accept", "authorization", "cookie", "te", "trailer"]
         );
         assert_eq!(headers[TE], "trailers");
+    }
+
+    #[test]
+    fn of_te_only_trailers_pass_whatever_else_there_is() {
+        for (lines, passes) in [
+            (&["trailers"][..], true),
+            (&["Trailers"], true),
+            (&["trailers", "trailers"], true),
+            (&["trailers, deflate;q=0.5"], true),
+            (&["gzip", "trailers"], true),
+            (&["trailers;q=0.5"], false),
+            (&["gzip"], false),
+            (&[""], false),
+        ] {
+            let mut headers = map(&[("keep-alive", "timeout=5"), ("accept", "*/*")]);
+            for line in lines {
+                headers.append(TE, HeaderValue::from_static(line));
+            }
+            let kinds = Kinds::of(&headers);
+            strip_request(&mut headers, kinds);
+            let left: Vec<_> = headers.get_all(TE).iter().collect();
+            let expected: &[&str] = if passes { &["trailers"] } else { &[] };
+            assert_eq!(left, expected, "{lines:?}");
+            assert_eq!(headers.len(), 1 + expected.len(), "{lines:?}");
+        }
     }
 
     #[test]
