@@ -114,7 +114,6 @@ async fn exchange(
             repeatable,
             new: sent > 0,
             tunnel,
-            duplex: tunnel || !empty,
         };
         let pools = connection.pools(backend);
         let mut lease = pools.lease(backend, endpoint, wanted).await?;
@@ -203,11 +202,13 @@ async fn connect(
 /// first asked for, which is when the endpoint's connection takes it.
 pub(super) async fn send(
     lease: &mut Lease,
-    request: Request<RequestBody>,
+    mut request: Request<RequestBody>,
 ) -> Result<Response<UpstreamBody>, Failed> {
     let result = match &mut lease.sender {
         Sender::Http1(Http1::Own(connection, _)) => {
-            let sent = connection.exchange(&request).await;
+            // Of a body that was given to it, nothing comes back.
+            let empty = matches!(request.body(), RequestBody::Empty);
+            let sent = connection.exchange(&mut request).await;
             return match sent {
                 Ok(response) => {
                     spare::give(request.into_parts().0.headers);
@@ -215,7 +216,7 @@ pub(super) async fn send(
                 }
                 Err(failed) => Err(Failed {
                     error: failed.error.into(),
-                    request: Some(request),
+                    request: empty.then_some(request),
                     unsent: failed.unsent,
                 }),
             };
@@ -310,7 +311,6 @@ pub(super) fn encode(
             let unknown_length = http_body::Body::size_hint(request.body()).exact().is_none();
             let headers = request.headers_mut();
             headers.insert(HOST, authority.clone());
-            // hyper drops a body of unknown length on GET and HEAD unless it is told otherwise.
             if unknown_length && !headers.contains_key(CONTENT_LENGTH) {
                 headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
             }

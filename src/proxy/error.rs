@@ -231,7 +231,8 @@ fn is_invalid(error: &ExchangeError) -> bool {
 pub(crate) fn is_unreadable(error: &ExchangeError) -> bool {
     let io = match error {
         ExchangeError::Own(client::Error::Unreadable(_)) => return true,
-        ExchangeError::Own(client::Error::Closed) | ExchangeError::Http2(_) => return false,
+        ExchangeError::Own(client::Error::Closed | client::Error::Request)
+        | ExchangeError::Http2(_) => return false,
         ExchangeError::Own(client::Error::Io(error)) => Some(error),
         ExchangeError::Hyper(error) if error.is_parse() => return true,
         ExchangeError::Hyper(error) => error.source().and_then(|source| source.downcast_ref()),

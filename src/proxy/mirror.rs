@@ -209,7 +209,6 @@ async fn exchange(
         repeatable: false,
         new: false,
         tunnel: false,
-        duplex: !matches!(body, RequestBody::Empty),
     };
     let pools = connection.pools(backend);
     let mut lease = match pools.lease(backend, &endpoint, wanted).await {

@@ -16,11 +16,10 @@ use crate::http::client::ANSWER_HEAD;
 use crate::http::http2_client;
 use crate::tls::stream::Stream;
 
-/// Begins HTTP/1; `ended` is called when the connection has.
+/// Begins HTTP/1, for a tunnel.
 pub(super) async fn http1(
     stream: Stream,
     permit: Permit,
-    ended: impl FnOnce() + 'static,
 ) -> hyper::Result<(http1::SendRequest<RequestBody>, AnswerBound)> {
     let bound = AnswerBound::default();
     let io = TokioIo::new(Bounded::new(stream, &bound));
@@ -33,7 +32,6 @@ pub(super) async fn http1(
         let _permit = permit;
         // Its errors reach the request that is in flight; with none, nobody needs them.
         drop(connection.with_upgrades().await);
-        ended();
     }));
     Ok((sender, bound))
 }

@@ -76,9 +76,10 @@ impl RequestProgress {
 }
 
 /// The body of a request on its way to an endpoint.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) enum RequestBody {
     /// None.
+    #[default]
     Empty,
     /// One that is streamed.
     Stream(Box<Stream>),

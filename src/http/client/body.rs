@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use super::head::Framing;
+use super::upload::Rest;
 use super::{Connection, Error, State};
 use crate::http::transfer::{Left, Received, Trailers};
 
@@ -21,16 +22,24 @@ pub(crate) struct Body {
     left: Left,
     keep_alive: bool,
     received: Received,
+    /// What has not been sent yet of the request.
+    rest: Option<Box<Rest>>,
 }
 
 impl Body {
     /// `received` has come behind the head.
-    pub(super) fn new(connection: &Rc<Connection>, framing: Framing, received: Bytes) -> Self {
+    pub(super) fn new(
+        connection: &Rc<Connection>,
+        framing: Framing,
+        received: Bytes,
+        rest: Option<Box<Rest>>,
+    ) -> Self {
         let mut body = Self {
             connection: Some(Rc::clone(connection)),
             left: framing.left,
             keep_alive: framing.keep_alive,
             received: Received::new(received),
+            rest,
         };
         if body.left == Left::Nothing {
             body.end();
@@ -41,8 +50,9 @@ impl Body {
     /// The answer has been read to its end. What follows it was not asked for.
     fn end(&mut self) {
         self.left = Left::Nothing;
+        let sent = self.rest.take().is_none_or(|rest| rest.end());
         if let Some(connection) = self.connection.take() {
-            let ready = self.keep_alive && self.received.bytes.is_empty();
+            let ready = self.keep_alive && sent && self.received.bytes.is_empty();
             connection
                 .state
                 .set(if ready { State::Ready } else { State::Over });
@@ -50,6 +60,12 @@ impl Body {
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if let Some(rest) = &mut self.rest
+            && let Poll::Ready(sent) = rest.poll(cx)
+        {
+            self.rest = None;
+            sent?;
+        }
         loop {
             let frame = self.left.next(&mut self.received.bytes, Trailers::MOST)?;
             if self.left == Left::Nothing {
@@ -86,7 +102,7 @@ impl http_body::Body for Body {
         let polled = ready!(this.poll_next(cx));
         if let Some(Err(_)) = &polled {
             // What comes next would be the middle of something.
-            (this.left, this.connection) = (Left::Nothing, None);
+            (this.left, this.connection, this.rest) = (Left::Nothing, None, None);
         }
         Poll::Ready(polled)
     }

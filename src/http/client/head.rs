@@ -5,8 +5,10 @@
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http_body::Body;
 use httparse::Status;
 use hyper::ext::ReasonPhrase;
+use std::io::Write as _;
 use std::mem::MaybeUninit;
 
 use super::Error;
@@ -33,8 +35,38 @@ pub(super) struct Framing {
     pub(super) keep_alive: bool,
 }
 
-/// Writes the head of a request that has no body.
-pub(super) fn write<B>(request: &Request<B>, out: &mut Vec<u8>) {
+/// How a request tells where its body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coding {
+    /// So many bytes are yet to be taken of it.
+    Length(u64),
+    Chunked,
+}
+
+impl Coding {
+    /// What the fields say, else what is known of the body.
+    ///
+    /// # Errors
+    /// When they say no number.
+    pub(super) fn of<B: Body>(request: &Request<B>) -> Result<Self, Error> {
+        let (headers, body) = (request.headers(), request.body());
+        if headers.contains_key(TRANSFER_ENCODING) && !body.is_end_stream() {
+            return Ok(Self::Chunked);
+        }
+        if let Some(length) = headers.get(CONTENT_LENGTH) {
+            return decimal(length).map(Self::Length).ok_or(Error::Request);
+        }
+        let known = if body.is_end_stream() {
+            Some(0)
+        } else {
+            body.size_hint().exact()
+        };
+        Ok(known.map_or(Self::Chunked, Self::Length))
+    }
+}
+
+/// Writes the head of a request.
+pub(super) fn write<B>(request: &Request<B>, coding: Coding, out: &mut Vec<u8>) {
     out.extend_from_slice(request.method().as_str().as_bytes());
     out.push(b' ');
     let target = request.uri().path_and_query().map_or("/", |it| it.as_str());
@@ -43,13 +75,31 @@ pub(super) fn write<B>(request: &Request<B>, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
+    let mut told = coding == Coding::Length(0);
     for (name, value) in request.headers() {
-        // There is nothing that it could be the framing of.
-        if name != TRANSFER_ENCODING {
-            fields::write(name, value, out);
+        if name == TRANSFER_ENCODING {
+            continue;
         }
+        if name == CONTENT_LENGTH {
+            if coding == Coding::Chunked {
+                continue;
+            }
+            told = true;
+        }
+        fields::write(name, value, out);
+    }
+    match coding {
+        Coding::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        Coding::Length(length) if !told => fields::write(&CONTENT_LENGTH, &length.into(), out),
+        Coding::Length(_) => {}
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the line before a chunk.
+pub(super) fn write_size(size: usize, out: &mut Vec<u8>) {
+    // A `Vec` takes everything.
+    let _written = write!(out, "{size:x}\r\n");
 }
 
 /// Whether an empty line may have come behind the first `looked` bytes. An endpoint that sends its head
@@ -184,6 +234,9 @@ fn reason(error: httparse::Error) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http_body::Frame;
+    use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
+    use std::convert::Infallible;
 
     fn parsed(head: &str, method: Method) -> Result<Parsed, Error> {
         parse(&Bytes::copy_from_slice(head.as_bytes()), &method)
@@ -341,13 +394,50 @@ mod tests {
                 .header("transfer-encoding", "chunked")
                 .header("a", "1")
                 .header("a", "2")
-                .body(())
+                .body(Empty::<Bytes>::new())
                 .unwrap();
-            let mut out = Vec::new();
-            write(&request, &mut out);
-            let written = String::from_utf8(out).unwrap();
             let expected = format!("PURGE {target} HTTP/1.1\r\nhost: x\r\na: 1\r\na: 2\r\n\r\n");
-            assert_eq!(written, expected);
+            assert_eq!(written(&request), expected);
         }
+    }
+
+    fn written<B: Body>(request: &Request<B>) -> String {
+        let mut out = Vec::new();
+        write(request, Coding::of(request).unwrap(), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn one_framing() {
+        let (length, chunked) = (("content-length", "5"), ("transfer-encoding", "chunked"));
+        let (length_line, chunked_line) =
+            ("content-length: 5\r\n", "transfer-encoding: chunked\r\n");
+        for (fields, known, framing) in [
+            (&[][..], true, length_line),
+            (&[], false, chunked_line),
+            (&[length], true, length_line),
+            (&[length], false, length_line),
+            (&[chunked], true, chunked_line),
+            (&[chunked], false, chunked_line),
+            (&[length, chunked], true, chunked_line),
+        ] {
+            let mut request = Request::post("/");
+            for (name, value) in fields {
+                request = request.header(*name, *value);
+            }
+            let hello = Bytes::from_static(b"hello");
+            let body = if known {
+                Full::new(hello).boxed_unsync()
+            } else {
+                let frames = [Ok::<_, Infallible>(Frame::data(hello))];
+                StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync()
+            };
+            let request = request.body(body).unwrap();
+            let expected = format!("POST / HTTP/1.1\r\n{framing}\r\n");
+            assert_eq!(written(&request), expected, "{fields:?} {known}");
+        }
+        let signed = Request::post("/").header("content-length", "+5");
+        let signed = signed.body(Empty::<Bytes>::new()).unwrap();
+        assert!(Coding::of(&signed).is_err());
     }
 }

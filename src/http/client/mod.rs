@@ -1,12 +1,14 @@
-//! A connection of HTTP/1 to an endpoint, used by whoever asks: one request without a body at a time.
+//! A connection of HTTP/1 to an endpoint, used by whoever asks: one request at a time.
 //!
 //! hyper drives a connection in a task of its own; two switches of tasks and two channels a request cost
-//! more than what they carry. Here the task that asks writes the request with one `send` and reads the
-//! answer. Requests with bodies and tunnels need both directions at once: they stay hyper's.
+//! more than what they carry. Here the task that asks writes the request, with one `send` where all of it
+//! is there, and reads the answer. Tunnels stay hyper's.
 //! An answer that hyper refuses is refused here. Must not know when a connection is used again.
 
 mod body;
 mod head;
+mod outbox;
+mod upload;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -15,13 +17,14 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::{Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 pub(crate) use self::body::Body;
 use self::head::Parsed;
 pub(crate) use self::head::may_be_complete;
+use self::upload::{Rest, Stopped, Upload};
 use super::transfer::{Malformed, READ};
 use crate::tls::stream::Stream;
 
@@ -68,6 +71,9 @@ pub(crate) enum Error {
     /// An answer came that is none, or that is larger than its bound.
     #[error("not HTTP/1: {0}")]
     Unreadable(&'static str),
+    /// The request's body broke off, or was not as long as it should be.
+    #[error("the request could not be sent to its end")]
+    Request,
 }
 
 /// A request that got no answer.
@@ -81,6 +87,18 @@ pub(crate) struct Failed {
 impl From<Malformed> for Error {
     fn from(Malformed(what): Malformed) -> Self {
         Self::Unreadable(what)
+    }
+}
+
+impl Failed {
+    /// A connection that took no more of the request says more than its end does.
+    fn new<B>(error: Error, upload: Option<&mut Upload<B>>) -> Self {
+        let Some(upload) = upload else {
+            return error.into();
+        };
+        let unsent = upload.is_unsent();
+        let error = upload.broken.take().map_or(error, Error::Io);
+        Self { error, unsent }
     }
 }
 
@@ -129,7 +147,8 @@ impl Connection {
         Poll::Ready(())
     }
 
-    /// Sends a request that has no body, and waits for the head of the final answer.
+    /// Sends a request, whose body is taken, and waits for the head of the final answer. Where that comes
+    /// first, the rest of the body is sent while the answer's body is read.
     ///
     /// Informational answers end here (see `proxy::attempt::send`).
     ///
@@ -137,24 +156,33 @@ impl Connection {
     /// The connection is of no use then.
     pub(crate) async fn exchange<B>(
         self: &Rc<Self>,
-        request: &Request<B>,
-    ) -> Result<Response<Body>, Failed> {
+        request: &mut Request<B>,
+    ) -> Result<Response<Body>, Failed>
+    where
+        B: http_body::Body<Data = Bytes> + Default + Unpin + 'static,
+    {
         self.state.set(State::Busy);
-        self.send(request).await?;
+        let mut upload = poll_fn(|cx| Poll::Ready(self.begin(cx, request))).await?;
         let (mut came, mut looked) = (0, 0);
         let mut buffer = BytesMut::new();
         loop {
-            came += poll_fn(|cx| self.poll_receive_head(cx, &mut buffer))
-                .await
-                .map_err(Error::Io)
-                .and_then(some)?;
+            let received = poll_fn(|cx| {
+                self.go_on(cx, &mut upload)?;
+                let received = ready!(self.poll_receive_head(cx, &mut buffer));
+                Poll::Ready(received.map_err(Error::Io).and_then(some))
+            });
+            came += match received.await {
+                Ok(count) => count,
+                Err(error) => return Err(Failed::new(error, upload.as_deref_mut())),
+            };
             while may_be_complete(&buffer, looked) {
                 let mut bytes = buffer.split().freeze();
                 match head::parse(&bytes, request.method())? {
                     Parsed::Final(response, framing, len) => {
                         HEADS.set(buffer);
                         bytes.advance(len);
-                        let body = Body::new(self, framing, bytes);
+                        let rest = upload.map(|upload| Rest::spawn(upload, self));
+                        let body = Body::new(self, framing, bytes, rest);
                         return Ok(response.map(|()| body));
                     }
                     Parsed::Interim(len) => {
@@ -174,28 +202,48 @@ impl Connection {
         }
     }
 
-    async fn send<B>(&self, request: &Request<B>) -> Result<(), Failed> {
-        let begun = poll_fn(|cx| {
-            WRITE.with_borrow_mut(|head| {
-                head.clear();
-                head::write(request, head);
-                let written = ready!(self.with_stream(|stream| stream.poll_write(cx, head)))?;
-                // All of it, unless the socket is full.
-                Poll::Ready(Ok(head.get(written..).unwrap_or_default().to_vec()))
-            })
-        });
-        let rest = begun.await.map_err(|error: io::Error| Failed {
-            error: error.into(),
+    /// Sends what is there of a request; what is left of it.
+    fn begin<B>(
+        &self,
+        cx: &mut Context<'_>,
+        request: &mut Request<B>,
+    ) -> Result<Option<Box<Upload<B>>>, Failed>
+    where
+        B: http_body::Body<Data = Bytes> + Default + Unpin,
+    {
+        let mut upload = Upload::new(request).map_err(|error| Failed {
+            error,
             unsent: true,
         })?;
-        let mut rest = &rest[..];
-        while !rest.is_empty() {
-            let written = poll_fn(|cx| self.with_stream(|stream| stream.poll_write(cx, rest)));
-            let written = written.await.map_err(Error::Io).and_then(some)?;
-            rest = rest.get(written..).unwrap_or_default();
+        match upload.poll(cx, self) {
+            Poll::Ready(Ok(())) => Ok(None),
+            Poll::Ready(Err(Stopped::Body)) => Err(Failed::new(Error::Request, Some(&mut upload))),
+            Poll::Ready(Err(Stopped::Connection)) if upload.is_unsent() => {
+                Err(Failed::new(Error::Closed, Some(&mut upload)))
+            }
+            // What has come before may be an answer.
+            Poll::Ready(Err(Stopped::Connection)) | Poll::Pending => Ok(Some(Box::new(upload))),
         }
-        let flushed = poll_fn(|cx| self.with_stream(|stream| stream.poll_flush(cx)));
-        Ok(flushed.await.map_err(Error::Io)?)
+    }
+
+    /// Sends more of a request, before its answer.
+    fn go_on<B>(
+        &self,
+        cx: &mut Context<'_>,
+        upload: &mut Option<Box<Upload<B>>>,
+    ) -> Result<(), Error>
+    where
+        B: http_body::Body<Data = Bytes> + Default + Unpin,
+    {
+        let Some(going) = upload else {
+            return Ok(());
+        };
+        match going.poll(cx, self) {
+            Poll::Ready(Ok(())) => *upload = None,
+            Poll::Ready(Err(Stopped::Body)) => return Err(Error::Request),
+            Poll::Ready(Err(Stopped::Connection)) | Poll::Pending => {}
+        }
+        Ok(())
     }
 
     fn poll_receive_head(

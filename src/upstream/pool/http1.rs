@@ -13,7 +13,7 @@ use super::lease::{Lease, Sender};
 use super::{Pool, Wanted, is_late};
 use crate::http::body::RequestBody;
 use crate::http::client;
-use crate::tls::stream::Fault;
+use crate::tls::stream::{Fault, Stream};
 use crate::upstream::backend::PoolSettings;
 use crate::upstream::bound::AnswerBound;
 use crate::upstream::permit::Permit;
@@ -38,15 +38,16 @@ pub(super) struct Kept {
 /// A connection, and who drives it.
 #[derive(Debug)]
 pub(crate) enum Http1 {
-    /// The task of the request that has it. No request with a body, and no tunnel.
+    /// The task of the request that has it.
     Own(Rc<client::Connection>, Permit),
-    /// hyper, in a task of its own.
+    /// hyper, in a task of its own: for a request that asks for a tunnel. It is not kept.
     Hyper(http1::SendRequest<RequestBody>, AnswerBound),
 }
 
 #[derive(Debug)]
 pub(super) struct IdleHttp1 {
-    pub(super) link: Http1,
+    pub(super) connection: Rc<client::Connection>,
+    pub(super) permit: Permit,
     pub(super) fault: Option<Fault>,
     pub(super) born: Instant,
     pub(super) since: Instant,
@@ -54,79 +55,56 @@ pub(super) struct IdleHttp1 {
     pub(super) kept: Option<Duration>,
 }
 
-impl Http1 {
-    /// Whether no other request may follow, as far as is known.
-    pub(super) fn is_over(&self) -> bool {
-        match self {
-            Self::Own(connection, _) => !connection.is_ready(),
-            Self::Hyper(sender, _) => sender.is_closed(),
-        }
-    }
-
-    /// The same, looking for what the endpoint may have sent. Where it is not over, `cx` is told.
-    fn is_found_over(&self, cx: &mut Context<'_>) -> bool {
-        match self {
-            Self::Own(connection, _) => connection.poll_over(cx).is_ready(),
-            Self::Hyper(sender, _) => sender.is_closed(),
-        }
-    }
-
-    fn fits(&self, duplex: bool) -> bool {
-        matches!(self, Self::Hyper(..)) == duplex
-    }
-
-    /// As a request with a body needs it.
-    async fn made_duplex(self, pool: &Rc<Pool>) -> Option<Self> {
-        match self {
-            Self::Own(connection, permit) => {
-                let stream = connection.into_stream()?;
-                pool.begin_hyper(stream, permit).await.ok()
-            }
-            hyper @ Self::Hyper(..) => Some(hyper),
-        }
-    }
-}
-
 impl IdleHttp1 {
-    /// The first request of a connection that was just made.
-    pub(super) fn begin(self, pool: &Rc<Pool>) -> Lease {
+    /// One that was just made.
+    pub(super) fn new(stream: Stream, permit: Permit) -> Self {
+        let now = Instant::now();
+        Self {
+            fault: stream.fault(),
+            connection: client::Connection::new(stream),
+            permit,
+            born: now,
+            since: now,
+            kept: None,
+        }
+    }
+
+    /// For the next request, or the first one of a connection that was just made.
+    pub(super) fn lease(self, pool: &Rc<Pool>, reused: bool, idle: Duration) -> Lease {
         Lease {
-            sender: Sender::Http1(self.link),
-            reused: false,
+            sender: Sender::Http1(Http1::Own(self.connection, self.permit)),
+            reused,
             fault: self.fault,
             born: self.born,
-            idle: Duration::ZERO,
-            kept: None,
+            idle,
+            kept: self.kept,
             pool: Rc::clone(pool),
         }
     }
 
     fn is_over(&self, now: Instant, settings: &PoolSettings) -> bool {
         let spent = now.saturating_duration_since(self.since);
-        self.link.is_over()
+        !self.connection.is_ready()
             || is_late(settings, now, self.born, self.since)
             || self.kept.is_some_and(|kept| spent > kept)
+    }
+
+    /// Whether the endpoint has closed it. Where it has not, `cx` is told when it does.
+    fn is_closed(&self, cx: &mut Context<'_>) -> bool {
+        self.connection.poll_over(cx).is_ready()
     }
 }
 
 impl Kept {
     /// Unless the endpoint has closed it. `cx` is told when it does.
     pub(super) fn keep(&self, idle: IdleHttp1, cx: &mut Context<'_>) -> bool {
-        let open = !idle.link.is_found_over(cx);
+        let open = !idle.is_closed(cx);
         if open {
             self.idle.borrow_mut().push(idle);
         } else {
             self.closed_after(Duration::ZERO);
         }
         open
-    }
-
-    /// The one that was used last of those that fit, else of all.
-    fn take(&self, duplex: bool) -> Option<IdleHttp1> {
-        let mut idle = self.idle.borrow_mut();
-        let last = idle.len().checked_sub(1)?;
-        let fits = idle.iter().rposition(|idle| idle.link.fits(duplex));
-        Some(idle.remove(fits.unwrap_or(last)))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -144,24 +122,18 @@ impl Kept {
     pub(super) async fn lease(pool: &Rc<Pool>, wanted: Wanted<'_>) -> Option<Lease> {
         let this = &pool.http1;
         loop {
-            let mut idle = this.take(wanted.duplex)?;
+            let idle = this.idle.borrow_mut().pop()?;
             let now = Instant::now();
             if idle.is_over(now, &pool.settings) {
                 continue;
             }
             let spent = now.saturating_duration_since(idle.since);
-            // hyper is ready once its task has seen the end of the last exchange.
-            if let Http1::Hyper(sender, _) = &mut idle.link
-                && sender.ready().await.is_err()
-            {
-                continue;
-            }
             // A close that has arrived may not have been looked at yet. Yielding to the runtime polls
             // the sockets, and whoever waits for one runs before this goes on.
             if !wanted.repeatable {
                 tokio::task::yield_now().await;
             }
-            if idle.link.is_found_over(&mut pool.context()) {
+            if idle.is_closed(&mut pool.context()) {
                 this.closed_after(spent);
                 continue;
             }
@@ -169,24 +141,7 @@ impl Kept {
                 this.idle.borrow_mut().push(idle);
                 return None;
             }
-            let link = if wanted.duplex {
-                // Out of line, so that the others do not carry its state.
-                let Some(link) = Box::pin(idle.link.made_duplex(pool)).await else {
-                    continue;
-                };
-                link
-            } else {
-                idle.link
-            };
-            return Some(Lease {
-                sender: Sender::Http1(link),
-                reused: true,
-                fault: idle.fault,
-                born: idle.born,
-                idle: spent,
-                kept: idle.kept,
-                pool: Rc::clone(pool),
-            });
+            return Some(idle.lease(pool, true, spent));
         }
     }
 
@@ -196,7 +151,7 @@ impl Kept {
         if spent > self.patience(now) {
             self.survived(spent);
             if let Some(oldest) = self.idle.borrow().first()
-                && !oldest.link.is_found_over(cx)
+                && !oldest.is_closed(cx)
             {
                 self.survived(now.saturating_duration_since(oldest.since));
             }
@@ -222,7 +177,7 @@ impl Kept {
     pub(super) fn closed(&self, cx: &mut Context<'_>) {
         let now = Instant::now();
         self.idle.borrow_mut().retain(|idle| {
-            let closed = idle.link.is_found_over(cx);
+            let closed = idle.is_closed(cx);
             if closed {
                 self.closed_after(now.saturating_duration_since(idle.since));
             }

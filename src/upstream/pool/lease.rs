@@ -2,16 +2,20 @@
 //!
 //! Must not know how a connection is found.
 
+use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue};
 
-use super::Pool;
 use super::http1::{Http1, IdleHttp1};
 use super::http2::Http2Stream;
+use super::{Pool, no_http};
 use crate::http::headers::KEEP_ALIVE;
 use crate::tls::stream::Fault;
+use crate::upstream::begin;
+use crate::upstream::connect::ConnectError;
 
 /// The right to send one request.
 #[derive(Debug)]
@@ -40,20 +44,42 @@ impl Lease {
         self.fault.as_ref()?.get().cloned()
     }
 
+    /// For a request that asks for a tunnel: hyper drives a connection of HTTP/1 then.
+    ///
+    /// # Errors
+    /// When `address` has ended it just now.
+    pub(super) async fn into_tunnel(mut self, address: SocketAddr) -> Result<Self, ConnectError> {
+        self.sender = match self.sender {
+            Sender::Http1(Http1::Own(connection, permit)) => {
+                let ended = || ConnectError::Failed {
+                    address,
+                    source: io::ErrorKind::NotConnected.into(),
+                };
+                let stream = connection.into_stream().ok_or_else(ended)?;
+                let begun = begin::http1(stream, permit).await;
+                let (sender, bound) = begun.map_err(|error| no_http(address, error))?;
+                Sender::Http1(Http1::Hyper(sender, bound))
+            }
+            other => other,
+        };
+        Ok(self)
+    }
+
     /// Gives the connection back after a response that ended in order. Without this call the
     /// connection is closed (HTTP/1) or loses just the stream (HTTP/2).
     pub(crate) fn release(self, now: Instant) {
-        let Sender::Http1(link) = self.sender else {
+        let Sender::Http1(Http1::Own(connection, permit)) = self.sender else {
             return;
         };
         let settings = &self.pool.settings;
         let aged = !settings.max_age.is_zero()
             && now.saturating_duration_since(self.born) > settings.max_age;
-        if link.is_over() || aged || !self.pool.may_keep() {
+        if !connection.is_ready() || aged || !self.pool.may_keep() {
             return;
         }
         let idle = IdleHttp1 {
-            link,
+            connection,
+            permit,
             fault: self.fault,
             born: self.born,
             since: now,
@@ -74,11 +100,10 @@ impl Lease {
     /// Learns from the head of an answer how long the endpoint keeps the connection (RFC 9112, 9.3;
     /// `Keep-Alive: timeout=5`).
     pub(crate) fn answered(&mut self, headers: &HeaderMap) {
-        let Sender::Http1(link) = &self.sender else {
-            return;
-        };
-        if let Http1::Hyper(_, bound) = link {
-            bound.lift();
+        match &self.sender {
+            Sender::Http1(Http1::Own(..)) => {}
+            Sender::Http1(Http1::Hyper(_, bound)) => return bound.lift(),
+            Sender::Http2(_) => return,
         }
         if let Some(told) = headers.get(KEEP_ALIVE).and_then(keep_alive_timeout) {
             let margin = (told / 2).min(Duration::from_secs(1));

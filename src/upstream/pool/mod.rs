@@ -31,7 +31,6 @@ use super::begin;
 use super::connect::{ConnectError, connect};
 use super::endpoint::{Endpoint, EndpointId};
 use super::permit::{Pending, Permit};
-use crate::http::client;
 use crate::proxy_protocol::Addresses;
 use crate::telemetry::backend::BackendMetrics;
 use crate::tls::stream::Stream;
@@ -80,8 +79,6 @@ pub(crate) struct Wanted<'a> {
     /// It asks for a tunnel. Where the endpoint chooses the version, that is HTTP/1.1, unless it is known
     /// to take tunnels over HTTP/2.
     pub(crate) tunnel: bool,
-    /// It needs both directions at once: it has a body, or asks for a tunnel.
-    pub(crate) duplex: bool,
 }
 
 /// A connection that was just made, as the endpoint chose it.
@@ -154,14 +151,17 @@ impl Pools {
                 (false, new) => SharedAll::lease(&pool, new).await,
             };
             if let Some(lease) = kept {
-                return Ok(lease);
+                return fit(lease, wanted, endpoint).await;
             }
             if let Some(permit) = Permit::take(backend, waiting.is_some()) {
                 let connecting = (!http1).then(|| SharedAll::connect(&pool));
                 // Out of line, so that requests on a kept connection do not carry its state.
                 let opening = Box::pin(pool.open(backend, endpoint, wanted, permit));
                 return match opening.await? {
-                    Opened::Http1(idle) => Ok(idle.begin(&pool)),
+                    Opened::Http1(idle) => {
+                        let lease = idle.lease(&pool, false, Duration::ZERO);
+                        fit(lease, wanted, endpoint).await
+                    }
                     Opened::Http2(shared) => {
                         pool.http2.share(&shared, connecting);
                         Ok(Shared::lease(shared, &pool, false))
@@ -234,7 +234,6 @@ impl Pools {
             repeatable: false,
             new: true,
             tunnel: false,
-            duplex: false,
         };
         match pool.open(backend, endpoint, wanted, permit).await? {
             Opened::Http1(idle) => drop(pool.keep(idle)),
@@ -412,39 +411,23 @@ impl Pool {
         };
         self.chose_http1
             .set(protocol == Protocol::Auto && !tunnel && !http2);
-        let fault = stream.fault();
         if http2 {
+            let fault = stream.fault();
             let opened = begin::http2(stream, permit).await;
             let (connection, greeting) = opened.map_err(|error| no_http(address, error))?;
             return Ok(Opened::Http2(Shared::new(connection, greeting, fault)));
         }
-        let link = if wanted.duplex {
-            let begun = self.begin_hyper(stream, permit).await;
-            begun.map_err(|error| no_http(address, error))?
-        } else {
-            Http1::Own(client::Connection::new(stream), permit)
-        };
-        let now = Instant::now();
-        Ok(Opened::Http1(IdleHttp1 {
-            link,
-            fault,
-            born: now,
-            since: now,
-            kept: None,
-        }))
+        Ok(Opened::Http1(IdleHttp1::new(stream, permit)))
     }
+}
 
-    /// Lets hyper drive a connection.
-    async fn begin_hyper(self: &Rc<Self>, stream: Stream, permit: Permit) -> hyper::Result<Http1> {
-        let pool = Rc::downgrade(self);
-        let ended = move || {
-            if let Some(pool) = pool.upgrade() {
-                pool.http1.closed(&mut pool.context());
-            }
-        };
-        let (sender, bound) = begin::http1(stream, permit, ended).await?;
-        Ok(Http1::Hyper(sender, bound))
+/// A connection as the request needs it.
+async fn fit(lease: Lease, wanted: Wanted<'_>, endpoint: &Endpoint) -> Result<Lease, ConnectError> {
+    if wanted.tunnel {
+        // Out of line, so that the others do not carry its state.
+        return Box::pin(lease.into_tunnel(endpoint.address())).await;
     }
+    Ok(lease)
 }
 
 /// Stands for one request that waits, at the backend and at the endpoint.

@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Empty};
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{Connection, Error};
 use crate::tls::stream::Stream;
+
+mod uploads;
 
 /// Both ends.
 async fn connected() -> (Rc<Connection>, TcpStream) {
@@ -25,9 +27,12 @@ async fn connected() -> (Rc<Connection>, TcpStream) {
     (Connection::new(Stream::Plain(client.unwrap())), endpoint)
 }
 
-fn request(method: Method) -> Request<()> {
+fn request(method: Method) -> Request<Empty<Bytes>> {
     let request = Request::builder().method(method).uri("/path");
-    request.header("host", "a.example").body(()).unwrap()
+    request
+        .header("host", "a.example")
+        .body(Empty::new())
+        .unwrap()
 }
 
 /// An answer that was read to its end.
@@ -64,8 +69,8 @@ async fn asked(
         }
     };
     let whole = async {
-        let request = request(method);
-        let response = connection.exchange(&request).await;
+        let mut request = request(method);
+        let response = connection.exchange(&mut request).await;
         let response = response.map_err(|failed| failed.error)?;
         let status = response.status().as_u16();
         let collected = response.into_body().collect().await?;
@@ -221,8 +226,8 @@ async fn a_connection_that_is_kept_is_watched() {
 async fn a_request_that_is_given_up_ends_its_connection() {
     let (connection, mut endpoint) = connected().await;
     {
-        let request = request(Method::GET);
-        let asking = connection.exchange(&request);
+        let mut request = request(Method::GET);
+        let asking = connection.exchange(&mut request);
         let limited = tokio::time::timeout(Duration::from_millis(1), asking).await;
         assert!(limited.is_err());
     }
