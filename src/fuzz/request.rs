@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 
 use crate::http::client::may_be_complete;
 use crate::http::server::head::{FIELDS, Limits, Parsed, parse};
+use crate::http::transfer::Left;
 
 const LIMITS: Limits = Limits {
     bytes: 4096,
@@ -30,8 +31,8 @@ const CUTS: usize = 64;
 /// parts and the same end; what has come in two pieces is read as if it had come in one.
 pub fn request(data: &[u8]) {
     let bytes = Bytes::copy_from_slice(data);
-    let (plain, asked, len) = match parse(&bytes, LIMITS) {
-        Parsed::Plain(plain, asked, len) => (plain, asked, len),
+    let (plain, asked, body, len) = match parse(&bytes, LIMITS) {
+        Parsed::Plain(plain, asked, body, len) => (plain, asked, body, len),
         // It is waited for more.
         Parsed::Partial => {
             assert!(bytes.is_empty() || by_hyper(data).0.is_none());
@@ -41,7 +42,7 @@ pub fn request(data: &[u8]) {
     };
     // Nothing behind it counts.
     let (read, answer) = by_hyper(&data[..len]);
-    let read = read.expect("hyper serves it");
+    let (read, length) = read.expect("hyper serves it");
     assert_eq!(read.method, *plain.method());
     assert_eq!(read.uri, *plain.uri());
     assert_eq!(read.headers, *plain.headers());
@@ -49,8 +50,17 @@ pub fn request(data: &[u8]) {
     assert_eq!(order(&read.headers), order(plain.headers()));
     assert_eq!(read.version, Version::HTTP_11);
     assert!(read.extensions.get::<OnUpgrade>().is_none());
-    let closes = answer.windows(17).any(|it| it == b"connection: close");
-    assert_eq!(asked.keep_alive, !closes);
+    let expected = match body {
+        Left::Nothing => Some(0),
+        Left::Bytes(length) => Some(length),
+        _ => None,
+    };
+    assert_eq!(length, expected);
+    // A body that does not come ends the connection.
+    if body == Left::Nothing {
+        let closes = answer.windows(17).any(|it| it == b"connection: close");
+        assert_eq!(asked.keep_alive, !closes);
+    }
     let is_head = *plain.method() == http::Method::HEAD;
     assert_eq!(asked.head_only, is_head);
     for cut in (1..len).rev().take(CUTS) {
@@ -62,16 +72,18 @@ pub fn request(data: &[u8]) {
     }
 }
 
-/// The first request as hyper reads it, if it has no body; and what it answers.
-fn by_hyper(data: &[u8]) -> (Option<request::Parts>, Vec<u8>) {
-    let first = Rc::<RefCell<Option<request::Parts>>>::default();
+/// A request, and the length of its body where that is known.
+type Read = (request::Parts, Option<u64>);
+
+/// The first request as hyper reads it, and what it answers.
+fn by_hyper(data: &[u8]) -> (Option<Read>, Vec<u8>) {
+    let first = Rc::<RefCell<Option<Read>>>::default();
     let service = service_fn(|request: Request<Incoming>| {
         let first = Rc::clone(&first);
         async move {
             let (parts, body) = request.into_parts();
-            if body.is_end_stream() {
-                first.borrow_mut().get_or_insert(parts);
-            }
+            let length = body.size_hint().exact();
+            first.borrow_mut().get_or_insert((parts, length));
             Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
         }
     });

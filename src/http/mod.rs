@@ -29,6 +29,6 @@ mod socket;
 pub(crate) mod spare;
 mod stall;
 pub(crate) mod trace;
-mod transfer;
+pub(crate) mod transfer;
 pub(crate) mod upgrade;
 pub(crate) mod websocket;

@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 
 use super::body::{DownstreamBody, ResponseBody};
 use super::serve::{Control, Ended, ServeOptions, drive};
-use super::server::{self, Served};
+use super::server::{self, Client, Served};
 use super::socket::Watched;
 
 /// How long a connection is idle before it is parked. Clients with several requests a second are never.
@@ -24,7 +24,7 @@ pub(super) const PARK_AFTER: Duration = Duration::from_secs(1);
 
 /// Serves the connection until it ends.
 pub(super) async fn serve<S>(
-    mut socket: Watched,
+    socket: Watched,
     options: &ServeOptions,
     control: &Control,
     mut service: S,
@@ -33,17 +33,23 @@ where
     S: Service<Request<DownstreamBody>, Response = Response<ResponseBody>>,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
 {
+    let client = Client::new(socket, options);
     loop {
-        let served = server::serve(&mut socket, options, control, &service);
-        match control.until_closed(served).await {
-            Some(Served::Other(begun)) => socket.put_back(begun),
+        match control.until_closed(client.serve(control, &service)).await {
+            Some(Served::Other) => {}
             Some(Served::Ended(ended)) => return ended,
             None => return Ended::Closed,
         }
+        let Some(socket) = client.take() else {
+            return Ended::Io;
+        };
         // Boxed, so that a parked connection keeps nothing of it.
         let served = Box::pin(until_idle(socket, options, control, service));
-        (socket, service) = match served.await {
-            Idle::Parked(socket, service) => (socket, service),
+        service = match served.await {
+            Idle::Parked(socket, service) => {
+                client.put(socket);
+                service
+            }
             Idle::Ended(ended) => return ended,
         };
     }

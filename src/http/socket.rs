@@ -54,6 +54,8 @@ pub(super) struct Watched {
     /// Resets are looked for while nothing is read: hyper does not read behind a request when clients
     /// may half-close.
     resets: bool,
+    /// Somebody waits for bytes, and sees a reset as well. Who looked for one would be woken in their place.
+    is_read: bool,
     /// Nothing is sent any more.
     parting: Option<Parting>,
 }
@@ -150,6 +152,7 @@ impl Watched {
             begun: Bytes::new(),
             signals,
             resets,
+            is_read: false,
             parting: None,
         }
     }
@@ -159,10 +162,15 @@ impl Watched {
         self.begun = bytes;
     }
 
+    /// Whether somebody waits for bytes who is not the one that writes.
+    pub(super) fn waits_for_bytes(&mut self, waits: bool) {
+        self.is_read = waits;
+    }
+
     /// To be called while nothing is written: sees a reset, and writes what TLS says by itself, an alert
     /// or new keys. Whether answers are blocked is not its business.
     pub(super) fn tend(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if self.resets {
+        if self.resets && !self.is_read {
             self.poll_reset(cx)?;
         }
         match Pin::new(&mut self.stream).poll_flush(cx) {
@@ -217,7 +225,7 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.resets {
+        if self.resets && !self.is_read {
             self.poll_reset(cx)?;
         }
         let polled = Pin::new(&mut self.stream).poll_flush(cx);

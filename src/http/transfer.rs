@@ -55,7 +55,7 @@ impl Trailers {
 
 /// What is missing of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Left {
+pub(crate) enum Left {
     Nothing,
     /// So many bytes, at least one.
     Bytes(u64),
@@ -79,7 +79,7 @@ impl Left {
     }
 
     /// Of a body in chunks.
-    pub(super) const CHUNKED: Self = Self::Chunk(0);
+    pub(crate) const CHUNKED: Self = Self::Chunk(0);
 
     /// What is known of the size.
     pub(super) fn size_hint(self) -> SizeHint {
@@ -265,6 +265,11 @@ impl Received {
         };
         self.large = count >= PIECE;
         Poll::Ready(Ok(count))
+    }
+
+    /// The message is over: what has come behind it is kept, and no room for more.
+    pub(super) fn end(&mut self) {
+        (self.buffer, self.large) = (BytesMut::new(), false);
     }
 
     fn poll_small<T: AsyncRead>(

@@ -2,6 +2,7 @@
 //!
 //! Must not know what becomes of it.
 
+use std::error::Error;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -9,31 +10,37 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use crate::http::server;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) enum DownstreamBody {
     None,
+    /// From a connection that its own task reads.
+    Own(server::Body),
     /// From a connection that hyper drives.
     Hyper(Incoming),
 }
 
 impl Body for DownstreamBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Box<dyn Error + Send + Sync>;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match self.get_mut() {
             Self::None => Poll::Ready(None),
-            Self::Hyper(body) => Pin::new(body).poll_frame(cx),
+            Self::Own(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::None => true,
+            Self::Own(body) => body.is_end_stream(),
             Self::Hyper(body) => body.is_end_stream(),
         }
     }
@@ -41,6 +48,7 @@ impl Body for DownstreamBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::None => SizeHint::with_exact(0),
+            Self::Own(body) => body.size_hint(),
             Self::Hyper(body) => body.size_hint(),
         }
     }

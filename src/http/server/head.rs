@@ -9,6 +9,8 @@ use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRANSFER_ENCODING, UP
 use http::{HeaderValue, Method, Request, Uri};
 use httparse::Status;
 
+use crate::http::framing::decimal;
+use crate::http::transfer::Left;
 use crate::http::{fields, spare};
 
 /// Most fields of a request that is served here, as hyper has it where it is told nothing.
@@ -33,9 +35,9 @@ pub(crate) struct Limits {
 )]
 pub(crate) enum Parsed {
     Partial,
-    /// One that is served here, and its length in bytes.
-    Plain(Request<()>, Asked, usize),
-    /// A request that has a body or asks for more than an answer, an old one, or none at all.
+    /// One that is served here, the body that follows it, and its own length in bytes.
+    Plain(Request<()>, Asked, Left, usize),
+    /// A request that asks for more than an answer, an old one, one with an odd framing, or none at all.
     Other,
 }
 
@@ -63,15 +65,15 @@ pub(crate) fn parse(bytes: &Bytes, limits: Limits) -> Parsed {
     match parsed {
         Ok(Status::Partial) if bytes.len() < limits.bytes => Parsed::Partial,
         Ok(Status::Complete(len)) if len <= limits.bytes => plain(bytes, &head)
-            .map_or(Parsed::Other, |(request, asked)| {
-                Parsed::Plain(request, asked, len)
+            .map_or(Parsed::Other, |(request, asked, body)| {
+                Parsed::Plain(request, asked, body, len)
             }),
         Ok(_) | Err(_) => Parsed::Other,
     }
 }
 
 /// The request, if there is nothing about it that hyper should be asked.
-fn plain(bytes: &Bytes, head: &httparse::Request<'_, '_>) -> Option<(Request<()>, Asked)> {
+fn plain(bytes: &Bytes, head: &httparse::Request<'_, '_>) -> Option<(Request<()>, Asked, Left)> {
     if head.version != Some(1) {
         return None;
     }
@@ -86,13 +88,17 @@ fn plain(bytes: &Bytes, head: &httparse::Request<'_, '_>) -> Option<(Request<()>
         trailers: false,
         keep_alive: true,
     };
+    let mut body = None;
     let mut headers = spare::take(head.headers.len());
     for field in head.headers.iter() {
         let name = fields::read_name(field.name.as_bytes())?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).ok()?;
         match name {
-            TRANSFER_ENCODING | UPGRADE | EXPECT => return None,
-            CONTENT_LENGTH if value != "0" || headers.contains_key(CONTENT_LENGTH) => return None,
+            UPGRADE | EXPECT => return None,
+            // One framing, in its one form.
+            TRANSFER_ENCODING | CONTENT_LENGTH if body.is_some() => return None,
+            TRANSFER_ENCODING => body = Some(chunked(&value)?),
+            CONTENT_LENGTH => body = Some(Left::of(length(&value)?)),
             CONNECTION => asked.keep_alive &= !lists(&value, "close"),
             TE => asked.trailers |= lists(&value, "trailers"),
             _ => {}
@@ -103,7 +109,19 @@ fn plain(bytes: &Bytes, head: &httparse::Request<'_, '_>) -> Option<(Request<()>
     *request.method_mut() = method;
     *request.uri_mut() = target;
     *request.headers_mut() = headers;
-    Some((request, asked))
+    Some((request, asked, body.unwrap_or(Left::Nothing)))
+}
+
+fn chunked(coding: &HeaderValue) -> Option<Left> {
+    let chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    chunked.then_some(Left::CHUNKED)
+}
+
+/// A number as we would write it, and not close to the largest that there is.
+fn length(value: &HeaderValue) -> Option<u64> {
+    let padded = value.len() > 1 && value.as_bytes().first() == Some(&b'0');
+    let sane = !padded && (1..=18).contains(&value.len());
+    sane.then(|| decimal(value))?
 }
 
 /// Whether a word is an element of the list.
@@ -138,9 +156,10 @@ mod tests {
             "GET http://a/ HTTP/1.1\nHost: a\n",
         ] {
             let ended = format!("{head}\r\nrest");
-            let Parsed::Plain(_, asked, len) = parsed(&ended) else {
+            let Parsed::Plain(_, asked, body, len) = parsed(&ended) else {
                 panic!("{head:?}");
             };
+            assert_eq!(body, Left::Nothing, "{head:?}");
             assert!(asked.keep_alive && !asked.trailers, "{head:?}");
             assert_eq!(len, ended.len() - "rest".len(), "{head:?}");
             for cut in 0..len - 1 {
@@ -157,11 +176,22 @@ mod tests {
             "GET /\0 HTTP/1.1\r\n",
             "G(T / HTTP/1.1\r\n",
             "GET a:b:c HTTP/1.1\r\n",
-            "POST / HTTP/1.1\r\nContent-Length: 1\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 01\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: +1\r\n",
+            "POST / HTTP/1.1\r\nContent-Length:\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 1234567890123456789\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 1\r\nExpect: 100-continue\r\n",
+            "POST / HTTP/1.0\r\nContent-Length: 1\r\n",
             "POST / HTTP/1.1\r\nContent-Length: 00\r\n",
             "POST / HTTP/1.1\r\nContent-Length: 0, 0\r\n",
             "POST / HTTP/1.1\r\nContent-Length: 0\r\nContent-Length: 0\r\n",
-            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 0\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked,\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nUpgrade: x\r\n",
             "GET / HTTP/1.1\r\nTransfer-Encoding:\r\n",
             "GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n",
             "GET / HTTP/1.1\r\nExpect: 100-continue\r\n",
@@ -176,6 +206,30 @@ mod tests {
         }
         // No end is in sight.
         assert!(matches!(parsed(&long), Parsed::Other));
+    }
+
+    #[test]
+    fn bodies_that_are_read_here() {
+        for (fields, expected) in [
+            ("Content-Length: 1", Left::Bytes(1)),
+            (
+                "content-length:  123456789012345678 ",
+                Left::Bytes(123_456_789_012_345_678),
+            ),
+            ("Transfer-Encoding: chunked", Left::CHUNKED),
+            ("transfer-encoding: \t Chunked ", Left::CHUNKED),
+        ] {
+            for method in ["POST", "GET", "HEAD", "PROPFIND"] {
+                let head = format!("{method} / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n");
+                let Parsed::Plain(request, asked, body, len) = parsed(&format!("{head}body"))
+                else {
+                    panic!("{head:?}");
+                };
+                assert_eq!(body, expected, "{head:?}");
+                assert!(asked.keep_alive);
+                assert_eq!((request.headers().len(), len), (2, head.len()));
+            }
+        }
     }
 
     #[test]
@@ -202,7 +256,7 @@ mod tests {
                 false,
             ),
         ] {
-            let Parsed::Plain(_, asked, _) = parsed(&format!("{head}\r\n")) else {
+            let Parsed::Plain(_, asked, ..) = parsed(&format!("{head}\r\n")) else {
                 panic!("{head:?}");
             };
             let expected = Asked {

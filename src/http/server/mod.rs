@@ -1,29 +1,31 @@
-//! A client's connection of HTTP/1 while its requests are plain: no body, no upgrade, one answer.
+//! A client's connection of HTTP/1 while its requests are plain: no upgrade, one answer.
 //!
 //! hyper is made for everything at once, and that is what most requests do not need. Here the task of the
 //! connection reads a head, asks the service and writes the answer, with two calls to the kernel where the
-//! exchange is small. At the first request that is anything else, hyper gets the connection and what has
-//! been read; so what is refused, and how, is hyper's to say. A connection that waits holds no buffer.
-//! Must not know what the service does.
+//! exchange is small; a body is read by whoever has it. At the first request that is anything else, hyper
+//! gets the connection and what has been read; so what is refused, and how, is hyper's to say. A connection
+//! that waits holds no buffer. Must not know what the service does.
 
 mod answer;
+mod connection;
 pub(crate) mod head;
 mod unsent;
 
-use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io;
 use std::mem;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
-use http_body::{Body, Frame};
+use http_body::{Body as _, Frame};
 use hyper::service::Service;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::AsyncWrite;
 
 use self::answer::Owed;
+pub(crate) use self::connection::Body;
+use self::connection::{Connection, Turn};
 use self::head::{Asked, Limits, Parsed, parse};
 use self::unsent::Unsent;
 use super::body::DownstreamBody;
@@ -31,60 +33,14 @@ use super::client::may_be_complete;
 use super::serve::{Close, Control, Ended, ServeOptions};
 use super::socket::Watched;
 use super::spare;
-
-/// What is read at a time, and so the most that is taken ahead of a request's answer.
-const PIECE: usize = 16 * 1024;
-
-/// What is allocated for heads at a time. A request that is still there keeps it all, so it is small.
-const HEADS_BYTES: usize = 4 * 1024;
-
-thread_local! {
-    /// Heads share what is allocated for several of them.
-    static HEADS: RefCell<BytesMut> = RefCell::default();
-    static READ: RefCell<Vec<u8>> = RefCell::new(vec![0; PIECE]);
-}
+use super::transfer::{Left, Trailers};
 
 /// What has become of a connection.
 #[derive(Debug)]
 pub(super) enum Served {
     Ended(Ended),
-    /// Its next request is hyper's. It begins with these bytes.
-    Other(Bytes),
-}
-
-/// Serves the connection until it ends, or until a request comes that is not plain.
-pub(super) async fn serve<S, B>(
-    socket: &mut Watched,
-    options: &ServeOptions,
-    control: &Control,
-    service: &S,
-) -> Served
-where
-    S: Service<Request<DownstreamBody>, Response = Response<B>>,
-    B: Body<Data = Bytes> + Unpin,
-{
-    let mut client = Client {
-        socket,
-        received: Bytes::new(),
-        half_close: options.half_close,
-    };
-    loop {
-        let (request, asked) = match client.next_request(options, control).await {
-            Next::Request(request, asked) => (request, asked),
-            Next::Other => return Served::Other(client.received),
-            Next::End => break,
-            Next::Gone => return Served::Ended(Ended::Io),
-        };
-        let called = service.call(request.map(|()| DownstreamBody::None));
-        match client.exchange(called, asked, control).await {
-            Ok(true) => {}
-            Ok(false) => break,
-            Err(Gone) => return Served::Ended(Ended::Io),
-        }
-    }
-    // What cannot be sent any more is not missed.
-    let _closed = client.socket.shutdown().await;
-    Served::Ended(Ended::Closed)
+    /// Its next request is hyper's.
+    Other,
 }
 
 /// What comes next on a connection.
@@ -93,7 +49,7 @@ where
     reason = "to box it would be an allocation a request"
 )]
 enum Next {
-    Request(Request<()>, Asked),
+    Request(Request<DownstreamBody>, Asked),
     Other,
     /// It is to end, or has ended, between two requests.
     End,
@@ -104,72 +60,152 @@ enum Next {
 #[derive(Debug, Clone, Copy)]
 struct Gone;
 
-struct Client<'a> {
-    socket: &'a mut Watched,
-    /// What has come, and is not served yet.
-    received: Bytes,
+/// A client's connection. Dropped, it is closed, whoever still has a body of it.
+#[derive(Debug)]
+pub(super) struct Client {
+    connection: Rc<Connection>,
+    limits: Limits,
     /// A client that has closed its sending side still gets its answer.
     half_close: bool,
 }
 
-impl Client<'_> {
-    async fn next_request(&mut self, options: &ServeOptions, control: &Control) -> Next {
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.connection.close();
+    }
+}
+
+impl Client {
+    pub(super) fn new(socket: Watched, options: &ServeOptions) -> Self {
         let limits = Limits {
             bytes: options.header_bytes,
             fields: options.header_count,
         };
-        if !self.received.is_empty() {
+        let trailers = Trailers {
+            bytes: limits.bytes.min(Trailers::MOST.bytes),
+            fields: limits.fields.min(Trailers::MOST.fields),
+        };
+        Self {
+            connection: Connection::new(socket, trailers),
+            limits,
+            half_close: options.half_close,
+        }
+    }
+
+    /// For another engine, which reads again what has come and is not served.
+    pub(super) fn take(&self) -> Option<Watched> {
+        self.connection.take()
+    }
+
+    /// From another engine, between two requests.
+    pub(super) fn put(&self, socket: Watched) {
+        self.connection.put(socket);
+    }
+
+    /// Serves the connection until it ends, or until a request comes that is not plain.
+    pub(super) async fn serve<S, B>(&self, control: &Control, service: &S) -> Served
+    where
+        S: Service<Request<DownstreamBody>, Response = Response<B>>,
+        B: http_body::Body<Data = Bytes> + Unpin,
+    {
+        loop {
+            let (request, asked) = match self.next_request(control).await {
+                Next::Request(request, asked) => (request, asked),
+                Next::Other => return Served::Other,
+                Next::End => break,
+                Next::Gone => return Served::Ended(Ended::Io),
+            };
+            match self.exchange(service.call(request), asked, control).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(Gone) => return Served::Ended(Ended::Io),
+            }
+        }
+        if self.connection.stop_reading() {
+            control.leaves_unread();
+        }
+        let shutdown = |cx: &mut Context<'_>| {
+            self.connection
+                .poll_socket(|socket| Pin::new(socket).poll_shutdown(cx))
+        };
+        // What cannot be sent any more is not missed.
+        let _closed = poll_fn(shutdown).await;
+        Served::Ended(Ended::Closed)
+    }
+
+    async fn next_request(&self, control: &Control) -> Next {
+        let mut looked = 0;
+        let mut came = self.connection.received(|received| received.len());
+        if came > 0 {
             control.hears();
         }
-        let mut looked = 0;
         loop {
-            if may_be_complete(&self.received, looked) {
-                match parse(&self.received, limits) {
-                    Parsed::Partial => {}
-                    Parsed::Plain(request, asked, len) => {
-                        self.received = self.received.split_off(len);
-                        return Next::Request(request, asked);
-                    }
-                    Parsed::Other => return Next::Other,
+            match self
+                .connection
+                .received(|received| self.read(received, looked))
+            {
+                Parsed::Partial => {}
+                Parsed::Plain(request, asked, left, _) => {
+                    let body = match left {
+                        Left::Nothing => DownstreamBody::None,
+                        left => DownstreamBody::Own(self.connection.begin_body(left)),
+                    };
+                    return Next::Request(request.map(|()| body), asked);
                 }
+                Parsed::Other => return Next::Other,
             }
-            looked = self.received.len();
-            if looked >= limits.bytes {
+            looked = came;
+            if looked >= self.limits.bytes {
                 return Next::Other;
             }
-            let came = poll_fn(|cx| match self.poll_receive(cx) {
+            let read = poll_fn(|cx| match self.connection.poll_head(cx) {
                 // A request that has begun to come is still served.
                 Poll::Pending if control.asked_to_close() != Close::No && looked == 0 => {
                     Poll::Ready(Ok(0))
                 }
                 polled => polled,
             });
-            match came.await {
+            match read.await {
                 Ok(0) if looked == 0 => return Next::End,
                 Ok(0) => return Next::Other,
-                Ok(_) => {}
+                Ok(more) => came += more,
                 Err(_) => return Next::Gone,
             }
         }
     }
 
+    /// Takes a head out of what has come, of which `looked` bytes are known to hold none.
+    fn read(&self, received: &mut Bytes, looked: usize) -> Parsed {
+        if !may_be_complete(received, looked) {
+            return Parsed::Partial;
+        }
+        let parsed = parse(received, self.limits);
+        if let Parsed::Plain(.., len) = &parsed {
+            *received = received.split_off(*len);
+        }
+        parsed
+    }
+
     /// Waits for the answer and sends it; whether another request may follow.
     async fn exchange<B, E>(
-        &mut self,
+        &self,
         called: impl Future<Output = Result<Response<B>, E>>,
         asked: Asked,
         control: &Control,
     ) -> Result<bool, Gone>
     where
-        B: Body<Data = Bytes> + Unpin,
+        B: http_body::Body<Data = Bytes> + Unpin,
     {
         let mut called = pin!(called);
         let response = poll_fn(|cx| match called.as_mut().poll(cx) {
-            Poll::Ready(answered) => Poll::Ready(answered.map_err(|_| Gone)),
+            Poll::Ready(answered) => {
+                let may_go_on = self.connection.may_go_on(cx);
+                Poll::Ready(answered.map_err(|_| Gone).map(|it| (it, may_go_on)))
+            }
             Poll::Pending => self.poll_gone(cx).map(Err),
         });
-        let mut response = response.await?;
-        let stays = asked.keep_alive && control.asked_to_close() == Close::No;
+        let (mut response, may_go_on) = response.await?;
+        let stays = asked.keep_alive && may_go_on && control.asked_to_close() == Close::No;
         let mut unsent = Unsent::new();
         let owed = answer::write_head(&mut response, asked, stays, unsent.bytes());
         spare::give(mem::take(response.headers_mut()));
@@ -181,63 +217,27 @@ impl Client<'_> {
             unsent,
         };
         answer.drop_unsent_body();
-        poll_fn(|cx| match answer.poll_send(self.socket, cx) {
+        poll_fn(|cx| match answer.poll_send(&self.connection, cx) {
             Poll::Pending => self.poll_gone(cx).map(Err),
             sent @ Poll::Ready(_) => sent,
         })
         .await?;
-        Ok(!answer.owed.last && control.asked_to_close() == Close::No)
+        if answer.owed.last {
+            return Ok(false);
+        }
+        // A body that is still read is read to its end, unless the connection is to end.
+        let turn = poll_fn(|cx| match self.connection.poll_turn(cx) {
+            Poll::Pending if control.asked_to_close() != Close::No => Poll::Ready(Turn::Over),
+            polled => polled,
+        });
+        Ok(turn.await == Turn::Head && control.asked_to_close() == Close::No)
     }
 
-    /// Reads what has come, behind what is there already; how many bytes, none at the end.
-    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        READ.with_borrow_mut(|piece| {
-            let mut piece = ReadBuf::new(piece);
-            match Pin::new(&mut *self.socket).poll_read(cx, &mut piece) {
-                Poll::Ready(read) => read?,
-                Poll::Pending => {
-                    self.socket.tend(cx)?;
-                    return Poll::Pending;
-                }
-            }
-            let came = piece.filled();
-            if self.received.is_empty() {
-                self.received = HEADS.with_borrow_mut(|heads| copied(came, heads));
-            } else {
-                let mut all = BytesMut::from(mem::take(&mut self.received));
-                all.extend_from_slice(came);
-                self.received = all.freeze();
-            }
-            Poll::Ready(Ok(came.len()))
-        })
+    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<Gone> {
+        self.connection
+            .poll_gone(cx, self.half_close)
+            .map(|()| Gone)
     }
-
-    /// Ready when nobody waits for the answer any more. What is read meanwhile is the next request; behind
-    /// one that has come nothing is read.
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
-        if self.half_close {
-            return match self.socket.tend(cx) {
-                Ok(()) => Poll::Pending,
-                Err(_) => Poll::Ready(Gone),
-            };
-        }
-        if !self.received.is_empty() {
-            return Poll::Pending;
-        }
-        match ready!(self.poll_receive(cx)) {
-            Ok(1..) => Poll::Pending,
-            Ok(0) | Err(_) => Poll::Ready(Gone),
-        }
-    }
-}
-
-/// The bytes, in a part of what is allocated for several heads.
-fn copied(bytes: &[u8], heads: &mut BytesMut) -> Bytes {
-    if heads.capacity() < bytes.len() {
-        *heads = BytesMut::with_capacity(HEADS_BYTES.max(bytes.len()));
-    }
-    heads.extend_from_slice(bytes);
-    heads.split().freeze()
 }
 
 /// An answer on its way.
@@ -252,13 +252,20 @@ struct Answer<B> {
     unsent: Unsent,
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Answer<B> {
+impl<B: http_body::Body<Data = Bytes> + Unpin> Answer<B> {
     /// Ready when all of it has been sent.
-    fn poll_send(&mut self, socket: &mut Watched, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+    fn poll_send(
+        &mut self,
+        connection: &Connection,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Gone>> {
         loop {
             let waits = self.poll_collect(cx).is_pending();
-            ready!(self.unsent.poll_write(socket, cx)).map_err(|_| Gone)?;
-            ready!(Pin::new(&mut *socket).poll_flush(cx)).map_err(|_| Gone)?;
+            let sent = connection.poll_socket(|socket| {
+                ready!(self.unsent.poll_write(socket, cx))?;
+                Pin::new(socket).poll_flush(cx)
+            });
+            ready!(sent).map_err(|_| Gone)?;
             if waits {
                 return Poll::Pending;
             }

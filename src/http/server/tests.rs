@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderName, HeaderValue, StatusCode};
-use http_body::SizeHint;
+use http_body::{Body, SizeHint};
 use hyper::ext::ReasonPhrase;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -152,12 +152,12 @@ async fn by_us(asked: &str, scripted: &Scripted) -> (String, u32, bool) {
         std::future::ready(Ok::<_, Infallible>(scripted.answer()))
     });
     let signals = Arc::<Signals>::default();
-    let mut socket = Watched::new(Stream::Plain(accepted), signals, true);
+    let socket = Watched::new(Stream::Plain(accepted), signals, true);
     let control = Control::new(Rc::new(Cell::new(Instant::now())));
-    let options = options();
+    let server = Client::new(socket, &options());
     let serve = async {
-        let served = serve(&mut socket, &options, &control, &service).await;
-        drop(socket);
+        let served = server.serve(&control, &service).await;
+        drop(server);
         matches!(served, Served::Ended(Ended::Closed))
     };
     let (answered, ended) = tokio::join!(ask(client, asked), serve);
@@ -374,7 +374,8 @@ fn what_is_not_served_here() {
         .unwrap();
     let large = format!("GET /{} HTTP/1.1\r\n", "x".repeat(9000));
     for other in [
-        "POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi",
+        "POST / HTTP/1.1\r\nContent-Length: 02\r\n\r\nhi",
+        "POST / HTTP/1.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n",
         "GET / HTTP/1.0\r\n\r\nGET /",
         "GET / HTTP/1.1\r\nUpgr",
         "junk\r\n\r\n",
@@ -386,16 +387,15 @@ fn what_is_not_served_here() {
                 std::future::ready(Ok::<_, Infallible>(plain("").answer()))
             });
             let signals = Arc::<Signals>::default();
-            let mut socket = Watched::new(Stream::Plain(accepted), Arc::clone(&signals), true);
+            let socket = Watched::new(Stream::Plain(accepted), Arc::clone(&signals), true);
             let control = Control::new(Rc::new(Cell::new(Instant::now())));
-            let options = options();
+            let server = Client::new(socket, &options());
             let asked = format!("GET / HTTP/1.1\r\n\r\n{other}");
             let serve = async {
-                let Served::Other(begun) = serve(&mut socket, &options, &control, &service).await
-                else {
+                let Served::Other = server.serve(&control, &service).await else {
                     panic!("{other:?} was served");
                 };
-                socket.put_back(begun);
+                let mut socket = server.take().unwrap();
                 let mut left = Vec::new();
                 socket.read_to_end(&mut left).await.unwrap();
                 assert_eq!(String::from_utf8_lossy(&left), other);
