@@ -187,19 +187,33 @@ fn incomplete(received: &Bytes, limit: usize) -> Result<Option<Frame<Bytes>>, Ma
     if received.len() > limit {
         return Err(TOO_LONG);
     }
+    // Not waited for what could not make it good.
+    if is_torn(received) {
+        return Err(Malformed("the end of a line"));
+    }
     Ok(None)
 }
 
-/// Trailers up to their empty line, as slices of it. Lines end with CRLF alone: others may think that
-/// the message ends at a bare LF.
+/// Whether a CR or an LF stands alone. Others may think that a line, or the message, ends there.
+fn is_torn(bytes: &[u8]) -> bool {
+    memchr::memchr2_iter(b'\r', b'\n', bytes).any(|at| {
+        let (before, rest) = bytes.split_at(at);
+        match rest {
+            [b'\r', next, ..] => *next != b'\n',
+            [b'\n', ..] => before.last() != Some(&b'\r'),
+            _ => false,
+        }
+    })
+}
+
+/// Trailers up to their empty line, as slices of it.
 fn read_trailers(section: &Bytes, most: usize) -> Option<HeaderMap> {
     let mut parsed = [httparse::EMPTY_HEADER; Trailers::MOST.fields];
     let room = parsed.get_mut(..most).unwrap_or_default();
     let Ok(Status::Complete((len, parsed))) = httparse::parse_headers(section, room) else {
         return None;
     };
-    let mut ends = memchr::memchr_iter(b'\n', section);
-    if len != section.len() || ends.any(|at| at == 0 || section[at - 1] != b'\r') {
+    if len != section.len() || is_torn(section) {
         return None;
     }
     let mut trailers = HeaderMap::new();
@@ -339,6 +353,25 @@ mod tests {
         ] {
             let read = taken(Left::CHUNKED, &[format!("{end}next").as_bytes()]);
             assert_eq!(read.is_ok_and(|it| it.2 == b"next"), valid, "{end:?}");
+        }
+    }
+
+    /// More would not make them good.
+    #[test]
+    fn unfinished_lines_are_refused_early() {
+        for (begun, valid) in [
+            ("5", true),
+            ("5;a\r", true),
+            ("5\rx", false),
+            ("5\r\r", false),
+            ("0\r\n\r", true),
+            ("0\r\n\r\r", false),
+            ("0\r\na: b\r\n\r", true),
+            ("0\r\na: b\rc", false),
+            ("0\r\na: b\n", false),
+        ] {
+            let read = taken(Left::CHUNKED, &[begun.as_bytes()]);
+            assert_eq!(read.is_ok(), valid, "{begun:?}");
         }
     }
 

@@ -1,5 +1,7 @@
 //! The same exchanges by this engine and by hyper, over real sockets: the client sees the same bytes.
 
+mod bodies;
+
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::convert::Infallible;
