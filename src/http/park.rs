@@ -35,7 +35,10 @@ where
 {
     let client = Client::new(socket, options);
     loop {
-        match control.until_closed(client.serve(control, &service)).await {
+        match control
+            .until_closed(client.serve(options, control, &service))
+            .await
+        {
             Some(Served::Other) => {}
             Some(Served::Ended(ended)) => return ended,
             None => return Ended::Closed,

@@ -49,7 +49,7 @@ const READ_OF_BUSY: usize = 1024;
 pub(super) struct Watched {
     stream: Stream,
     /// What another engine has read of the next request.
-    begun: Bytes,
+    begun: Option<Box<Bytes>>,
     signals: Arc<Signals>,
     /// Resets are looked for while nothing is read: hyper does not read behind a request when clients
     /// may half-close.
@@ -57,7 +57,7 @@ pub(super) struct Watched {
     /// Somebody waits for bytes, and sees a reset as well. Who looked for one would be woken in their place.
     is_read: bool,
     /// Nothing is sent any more.
-    parting: Option<Parting>,
+    parting: Option<Box<Parting>>,
 }
 
 /// What still comes is thrown away for a while: closing over unread bytes makes the kernel send a reset,
@@ -149,7 +149,7 @@ impl Watched {
     pub(super) fn new(stream: Stream, signals: Arc<Signals>, resets: bool) -> Self {
         Self {
             stream,
-            begun: Bytes::new(),
+            begun: None,
             signals,
             resets,
             is_read: false,
@@ -159,7 +159,7 @@ impl Watched {
 
     /// Puts back what has been read and not been served: it is read again.
     pub(super) fn put_back(&mut self, bytes: Bytes) {
-        self.begun = bytes;
+        self.begun = (!bytes.is_empty()).then(|| Box::new(bytes));
     }
 
     /// Whether somebody waits for bytes who is not the one that writes.
@@ -200,9 +200,12 @@ impl AsyncRead for Watched {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.begun.is_empty() {
-            let count = buf.remaining().min(self.begun.len());
-            buf.put_slice(&self.begun.split_to(count));
+        if let Some(begun) = &mut self.begun {
+            let count = buf.remaining().min(begun.len());
+            buf.put_slice(&begun.split_to(count));
+            if begun.is_empty() {
+                self.begun = None;
+            }
             self.signals.heard.store(true, Ordering::Relaxed);
             return Poll::Ready(Ok(()));
         }
@@ -240,7 +243,7 @@ impl AsyncWrite for Watched {
         if !this.signals.is_sending() {
             return Poll::Ready(Ok(()));
         }
-        let parting = this.parting.get_or_insert_with(Parting::new);
+        let parting = this.parting.get_or_insert_with(|| Box::new(Parting::new()));
         parting.poll(this.stream.tcp(), cx).map(Ok)
     }
 

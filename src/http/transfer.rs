@@ -41,8 +41,8 @@ pub(super) struct Malformed(pub(super) &'static str);
 /// What trailers may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Trailers {
-    pub(super) bytes: usize,
-    pub(super) fields: usize,
+    pub(super) bytes: u16,
+    pub(super) fields: u8,
 }
 
 impl Trailers {
@@ -169,13 +169,14 @@ impl Left {
         } else if let Some(last) = memchr::memmem::find(received, b"\r\n\r\n") {
             last + 4
         } else {
-            return incomplete(received, limits.bytes);
+            return incomplete(received, limits.bytes.into());
         };
-        if end > limits.bytes {
+        if end > limits.bytes.into() {
             return Err(TOO_LONG);
         }
         let section = received.split_to(end);
-        let trailers = read_trailers(&section, limits.fields).ok_or(Malformed("the trailers"))?;
+        let trailers =
+            read_trailers(&section, limits.fields.into()).ok_or(Malformed("the trailers"))?;
         *self = Self::Nothing;
         Ok((!trailers.is_empty()).then(|| Frame::trailers(trailers)))
     }
@@ -208,7 +209,7 @@ fn is_torn(bytes: &[u8]) -> bool {
 
 /// Trailers up to their empty line, as slices of it.
 fn read_trailers(section: &Bytes, most: usize) -> Option<HeaderMap> {
-    let mut parsed = [httparse::EMPTY_HEADER; Trailers::MOST.fields];
+    let mut parsed = [httparse::EMPTY_HEADER; Trailers::MOST.fields as usize];
     let room = parsed.get_mut(..most).unwrap_or_default();
     let Ok(Status::Complete((len, parsed))) = httparse::parse_headers(section, room) else {
         return None;
@@ -243,22 +244,18 @@ fn chunk(line: &[u8]) -> Option<(u64, usize)> {
     valid.then_some((size, rest.len()))
 }
 
-/// What has come, and is not passed on yet.
+/// What has come, and is not passed on yet. Small, as each connection that waits has one.
 #[derive(Debug, Default)]
 pub(super) struct Received {
     pub(super) bytes: Bytes,
-    /// Where the next large piece goes.
-    buffer: BytesMut,
-    large: bool,
+    /// Where the next piece of a large message goes.
+    large: Option<Box<BytesMut>>,
 }
 
 impl Received {
     /// Bytes that have come already.
     pub(super) fn new(bytes: Bytes) -> Self {
-        Self {
-            bytes,
-            ..Self::default()
-        }
+        Self { bytes, large: None }
     }
 
     /// Reads more, behind an unfinished line; how many bytes, none at the end. What is large is not
@@ -268,22 +265,21 @@ impl Received {
         stream: Pin<&mut T>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        let count = if self.large {
-            self.keep_unfinished();
-            self.buffer.reserve(LARGE_PIECE);
-            let count = ready!(poll_read_buf(stream, cx, &mut self.buffer))?;
-            self.bytes = self.buffer.split().freeze();
-            count
-        } else {
-            ready!(self.poll_small(stream, cx))?
+        let Some(buffer) = &mut self.large else {
+            let count = ready!(self.poll_small(stream, cx))?;
+            if count >= PIECE {
+                self.large = Some(Box::default());
+            }
+            return Poll::Ready(Ok(count));
         };
-        self.large = count >= PIECE;
+        buffer.extend_from_slice(&mem::take(&mut self.bytes));
+        buffer.reserve(LARGE_PIECE);
+        let count = ready!(poll_read_buf(stream, cx, &mut **buffer))?;
+        self.bytes = buffer.split().freeze();
+        if count < PIECE {
+            self.large = None;
+        }
         Poll::Ready(Ok(count))
-    }
-
-    /// The message is over: what has come behind it is kept, and no room for more.
-    pub(super) fn end(&mut self) {
-        (self.buffer, self.large) = (BytesMut::new(), false);
     }
 
     fn poll_small<T: AsyncRead>(
@@ -294,17 +290,21 @@ impl Received {
         READ.with_borrow_mut(|piece| {
             let mut piece = ReadBuf::new(piece);
             ready!(stream.poll_read(cx, &mut piece))?;
-            self.keep_unfinished();
-            self.buffer.extend_from_slice(piece.filled());
-            self.bytes = mem::take(&mut self.buffer).freeze();
-            Poll::Ready(Ok(piece.filled().len()))
+            let came = piece.filled();
+            self.bytes = if self.bytes.is_empty() {
+                Bytes::copy_from_slice(came)
+            } else {
+                let mut all = BytesMut::from(mem::take(&mut self.bytes));
+                all.extend_from_slice(came);
+                all.freeze()
+            };
+            Poll::Ready(Ok(came.len()))
         })
     }
 
-    fn keep_unfinished(&mut self) {
-        if !self.bytes.is_empty() {
-            self.buffer.extend_from_slice(&mem::take(&mut self.bytes));
-        }
+    /// The message is over: what has come behind it is kept, and no room for more.
+    pub(super) fn end(&mut self) {
+        self.large = None;
     }
 }
 

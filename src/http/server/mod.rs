@@ -64,9 +64,6 @@ struct Gone;
 #[derive(Debug)]
 pub(super) struct Client {
     connection: Rc<Connection>,
-    limits: Limits,
-    /// A client that has closed its sending side still gets its answer.
-    half_close: bool,
 }
 
 impl Drop for Client {
@@ -77,19 +74,14 @@ impl Drop for Client {
 
 impl Client {
     pub(super) fn new(socket: Watched, options: &ServeOptions) -> Self {
-        let limits = Limits {
-            bytes: options.header_bytes,
-            fields: options.header_count,
-        };
+        let most = Trailers::MOST;
         let trailers = Trailers {
-            bytes: limits.bytes.min(Trailers::MOST.bytes),
-            fields: limits.fields.min(Trailers::MOST.fields),
+            bytes: u16::try_from(options.header_bytes).map_or(most.bytes, |it| it.min(most.bytes)),
+            fields: u8::try_from(options.header_count)
+                .map_or(most.fields, |it| it.min(most.fields)),
         };
-        Self {
-            connection: Connection::new(socket, trailers),
-            limits,
-            half_close: options.half_close,
-        }
+        let connection = Connection::new(socket, trailers);
+        Self { connection }
     }
 
     /// For another engine, which reads again what has come and is not served.
@@ -103,19 +95,25 @@ impl Client {
     }
 
     /// Serves the connection until it ends, or until a request comes that is not plain.
-    pub(super) async fn serve<S, B>(&self, control: &Control, service: &S) -> Served
+    pub(super) async fn serve<S, B>(
+        &self,
+        options: &ServeOptions,
+        control: &Control,
+        service: &S,
+    ) -> Served
     where
         S: Service<Request<DownstreamBody>, Response = Response<B>>,
         B: http_body::Body<Data = Bytes> + Unpin,
     {
         loop {
-            let (request, asked) = match self.next_request(control).await {
+            let (request, asked) = match self.next_request(options, control).await {
                 Next::Request(request, asked) => (request, asked),
                 Next::Other => return Served::Other,
                 Next::End => break,
                 Next::Gone => return Served::Ended(Ended::Io),
             };
-            match self.exchange(service.call(request), asked, control).await {
+            let called = service.call(request);
+            match self.exchange(called, asked, options, control).await {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(Gone) => return Served::Ended(Ended::Io),
@@ -133,7 +131,11 @@ impl Client {
         Served::Ended(Ended::Closed)
     }
 
-    async fn next_request(&self, control: &Control) -> Next {
+    async fn next_request(&self, options: &ServeOptions, control: &Control) -> Next {
+        let limits = Limits {
+            bytes: options.header_bytes,
+            fields: options.header_count,
+        };
         let mut looked = 0;
         let mut came = self.connection.received(|received| received.len());
         if came > 0 {
@@ -142,7 +144,7 @@ impl Client {
         loop {
             match self
                 .connection
-                .received(|received| self.read(received, looked))
+                .received(|received| read(received, looked, limits))
             {
                 Parsed::Partial => {}
                 Parsed::Plain(request, asked, left, _) => {
@@ -155,7 +157,7 @@ impl Client {
                 Parsed::Other => return Next::Other,
             }
             looked = came;
-            if looked >= self.limits.bytes {
+            if looked >= limits.bytes {
                 return Next::Other;
             }
             let read = poll_fn(|cx| match self.connection.poll_head(cx) {
@@ -174,35 +176,28 @@ impl Client {
         }
     }
 
-    /// Takes a head out of what has come, of which `looked` bytes are known to hold none.
-    fn read(&self, received: &mut Bytes, looked: usize) -> Parsed {
-        if !may_be_complete(received, looked) {
-            return Parsed::Partial;
-        }
-        let parsed = parse(received, self.limits);
-        if let Parsed::Plain(.., len) = &parsed {
-            *received = received.split_off(*len);
-        }
-        parsed
-    }
-
     /// Waits for the answer and sends it; whether another request may follow.
     async fn exchange<B, E>(
         &self,
         called: impl Future<Output = Result<Response<B>, E>>,
         asked: Asked,
+        options: &ServeOptions,
         control: &Control,
     ) -> Result<bool, Gone>
     where
         B: http_body::Body<Data = Bytes> + Unpin,
     {
+        let poll_gone = |cx: &mut Context<'_>| {
+            let gone = self.connection.poll_gone(cx, options.half_close);
+            gone.map(|()| Gone)
+        };
         let mut called = pin!(called);
         let response = poll_fn(|cx| match called.as_mut().poll(cx) {
             Poll::Ready(answered) => {
                 let may_go_on = self.connection.may_go_on(cx);
                 Poll::Ready(answered.map_err(|_| Gone).map(|it| (it, may_go_on)))
             }
-            Poll::Pending => self.poll_gone(cx).map(Err),
+            Poll::Pending => poll_gone(cx).map(Err),
         });
         let (mut response, may_go_on) = response.await?;
         let stays = asked.keep_alive && may_go_on && control.asked_to_close() == Close::No;
@@ -218,7 +213,7 @@ impl Client {
         };
         answer.drop_unsent_body();
         poll_fn(|cx| match answer.poll_send(&self.connection, cx) {
-            Poll::Pending => self.poll_gone(cx).map(Err),
+            Poll::Pending => poll_gone(cx).map(Err),
             sent @ Poll::Ready(_) => sent,
         })
         .await?;
@@ -232,12 +227,18 @@ impl Client {
         });
         Ok(turn.await == Turn::Head && control.asked_to_close() == Close::No)
     }
+}
 
-    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<Gone> {
-        self.connection
-            .poll_gone(cx, self.half_close)
-            .map(|()| Gone)
+/// Takes a head out of what has come, of which `looked` bytes are known to hold none.
+fn read(received: &mut Bytes, looked: usize, limits: Limits) -> Parsed {
+    if !may_be_complete(received, looked) {
+        return Parsed::Partial;
     }
+    let parsed = parse(received, limits);
+    if let Parsed::Plain(.., len) = &parsed {
+        *received = received.split_off(*len);
+    }
+    parsed
 }
 
 /// An answer on its way.

@@ -64,7 +64,7 @@ async fn ask_in_pieces(mut client: TcpStream, pieces: &[&[u8]]) -> String {
     timeless(&String::from_utf8_lossy(&answered))
 }
 
-fn served(accepted: TcpStream, half_close: bool) -> (Client, Rc<Control>) {
+fn served(accepted: TcpStream, half_close: bool) -> (Client, ServeOptions, Rc<Control>) {
     let signals = Arc::<Signals>::default();
     let socket = Watched::new(Stream::Plain(accepted), signals, half_close);
     let options = ServeOptions {
@@ -72,15 +72,15 @@ fn served(accepted: TcpStream, half_close: bool) -> (Client, Rc<Control>) {
         ..options()
     };
     let control = Control::new(Rc::new(Cell::new(Instant::now())));
-    (Client::new(socket, &options), control)
+    (Client::new(socket, &options), options, control)
 }
 
 async fn by_us(pieces: &[&[u8]], reader: Reader) -> String {
     let (client, accepted) = connected().await;
-    let (server, control) = served(accepted, true);
+    let (server, options, control) = served(accepted, true);
     let service = service_fn(|request| answer(request, reader));
     let serve = async {
-        let ended = server.serve(&control, &service).await;
+        let ended = server.serve(&options, &control, &service).await;
         drop(server);
         assert!(matches!(ended, Served::Ended(_)), "{ended:?}");
     };
@@ -223,7 +223,7 @@ const HEAD: &[u8] = b"POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nh
 fn a_client_that_leaves_behind_its_body() {
     run(async {
         let (mut client, accepted) = connected().await;
-        let (server, control) = served(accepted, false);
+        let (server, options, control) = served(accepted, false);
         let (told, over) = oneshot::channel();
         let told = Cell::new(Some(told));
         let service = service_fn(|request: Request<DownstreamBody>| {
@@ -243,7 +243,7 @@ fn a_client_that_leaves_behind_its_body() {
             tokio::task::yield_now().await;
             drop(client);
         };
-        let (ended, ()) = tokio::join!(server.serve(&control, &service), ask);
+        let (ended, ()) = tokio::join!(server.serve(&options, &control, &service), ask);
         assert!(matches!(ended, Served::Ended(Ended::Io)));
     });
 }
@@ -253,7 +253,7 @@ fn a_client_that_leaves_behind_its_body() {
 fn a_body_whose_connection_is_closed() {
     run(async {
         let (mut client, accepted) = connected().await;
-        let (server, control) = served(accepted, true);
+        let (server, options, control) = served(accepted, true);
         let (told, over) = oneshot::channel();
         let told = Cell::new(Some(told));
         let service = service_fn(|request: Request<DownstreamBody>| {
@@ -266,7 +266,7 @@ fn a_body_whose_connection_is_closed() {
         });
         client.write_all(HEAD).await.unwrap();
         let serve = async {
-            let served = server.serve(&control, &service);
+            let served = server.serve(&options, &control, &service);
             let short = tokio::time::timeout(Duration::from_millis(50), served).await;
             assert!(short.is_err());
             drop(server);
@@ -287,7 +287,7 @@ fn an_answer_that_comes_early() {
     for is_read in [true, false] {
         let answered = run(async {
             let (mut client, accepted) = connected().await;
-            let (server, control) = served(accepted, true);
+            let (server, options, control) = served(accepted, true);
             let (told, over) = oneshot::channel();
             let over = Cell::new(Some(over));
             let service = service_fn(|request: Request<DownstreamBody>| {
@@ -320,7 +320,7 @@ fn an_answer_that_comes_early() {
                 String::from_utf8(answered).unwrap()
             };
             let serve = async {
-                let ended = server.serve(&control, &service).await;
+                let ended = server.serve(&options, &control, &service).await;
                 drop(server);
                 assert!(matches!(ended, Served::Ended(Ended::Closed)));
             };

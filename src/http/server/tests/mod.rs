@@ -156,9 +156,10 @@ async fn by_us(asked: &str, scripted: &Scripted) -> (String, u32, bool) {
     let signals = Arc::<Signals>::default();
     let socket = Watched::new(Stream::Plain(accepted), signals, true);
     let control = Control::new(Rc::new(Cell::new(Instant::now())));
-    let server = Client::new(socket, &options());
+    let options = options();
+    let server = Client::new(socket, &options);
     let serve = async {
-        let served = server.serve(&control, &service).await;
+        let served = server.serve(&options, &control, &service).await;
         drop(server);
         matches!(served, Served::Ended(Ended::Closed))
     };
@@ -391,10 +392,11 @@ fn what_is_not_served_here() {
             let signals = Arc::<Signals>::default();
             let socket = Watched::new(Stream::Plain(accepted), Arc::clone(&signals), true);
             let control = Control::new(Rc::new(Cell::new(Instant::now())));
-            let server = Client::new(socket, &options());
+            let options = options();
+            let server = Client::new(socket, &options);
             let asked = format!("GET / HTTP/1.1\r\n\r\n{other}");
             let serve = async {
-                let Served::Other = server.serve(&control, &service).await else {
+                let Served::Other = server.serve(&options, &control, &service).await else {
                     panic!("{other:?} was served");
                 };
                 let mut socket = server.take().unwrap();
