@@ -24,7 +24,7 @@ pub(super) const PARK_AFTER: Duration = Duration::from_secs(1);
 
 /// Serves the connection until it ends.
 pub(super) async fn serve<S>(
-    socket: Watched,
+    client: Client,
     options: &ServeOptions,
     control: &Control,
     mut service: S,
@@ -33,7 +33,6 @@ where
     S: Service<Request<DownstreamBody>, Response = Response<ResponseBody>>,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let client = Client::new(socket, options);
     loop {
         match control
             .until_closed(client.serve(options, control, &service))

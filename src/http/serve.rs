@@ -30,6 +30,7 @@ use super::age::{Age, AgeLimits, Past};
 use super::body::{DownstreamBody, ResponseBody};
 use super::flood::{Budget, Limits};
 use super::park::{self, PARK_AFTER};
+use super::server::Client;
 use super::socket::{Framed, Watched};
 use super::stall::{Carried, Noted, Paced, Sending, Signals, Stall, Streams};
 use crate::telemetry::http2::Http2Limit;
@@ -337,7 +338,8 @@ where
         // Boxed, as a connection of HTTP/1 would keep the room for it.
         Box::pin(serve_http2(socket, options, control, service)).await
     } else {
-        park::serve(socket, options, control, service).await
+        let client = Client::new(socket, options);
+        park::serve(client, options, control, service).await
     }
 }
 
