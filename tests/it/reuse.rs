@@ -1,10 +1,11 @@
 //! Kept connections to endpoints: when they are used again, and what a close that crosses a request
 //! costs.
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::support::backend::{Backend, scripted};
+use crate::support::backend::{Backend, raw, scripted};
 use crate::support::client::{Client, get, request};
 use crate::support::eventually;
 use crate::support::proxy::{Proxy, all_to};
@@ -187,5 +188,32 @@ fn a_reset_on_a_fresh_connection_is_not_repeated() {
     let proxy = Proxy::start(&all_to(backend.address));
     assert_eq!(get(proxy.addr("web"), "a", "/", &[]).status, 502);
     assert_eq!(backend.requests(), 1);
+    proxy.stop();
+}
+
+/// An endpoint that answers without reading, and resets the connection over what is on its way, is heard.
+#[test]
+fn an_answer_before_a_reset_reaches_the_client() {
+    let backend = raw(|mut stream, requests| {
+        let mut head = [0; 1024];
+        assert_ne!(stream.read(&mut head).unwrap(), 0);
+        requests.fetch_add(1, Ordering::SeqCst);
+        let answer = b"HTTP/1.1 413 Large\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno";
+        stream.write_all(answer).unwrap();
+    });
+    let proxy = Proxy::start_with(&all_to(backend.address), &["--workers", "1"]);
+    for round in 1..=20 {
+        let mut client = Client::connect(proxy.addr("web"));
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n");
+        // Not all of it may be read.
+        client.try_send(&"x".repeat(300_000));
+        let response = client.receive(false).unwrap();
+        assert_eq!(
+            (response.status, &*response.body),
+            (413, &b"no"[..]),
+            "{round}"
+        );
+        assert_eq!(backend.requests(), round);
+    }
     proxy.stop();
 }

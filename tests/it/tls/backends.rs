@@ -8,7 +8,7 @@ use rustls::version::{TLS12, TLS13};
 
 use super::{Pki, logged};
 use crate::support::backend::{echo, raw};
-use crate::support::client::{Response, get, request};
+use crate::support::client::{Client, Response, get, request};
 use crate::support::dns::Dns;
 use crate::support::eventually;
 use crate::support::pki::{Authority, DAY, Leaf};
@@ -71,6 +71,33 @@ fn an_endpoint_is_asked_for_and_verified_by_the_configured_name() {
         certificate: false,
     };
     assert_eq!(only(&backend), wanted);
+    proxy.stop();
+}
+
+/// Of any size, in both framings.
+#[test]
+fn bodies_go_to_endpoints_over_tls() {
+    let pki = Pki::new();
+    let endpoint = pki.ca.issue(&Leaf::server(&["127.0.0.1"]));
+    let backend = backend("b", server(&endpoint, None, &["http/1.1"]));
+    let proxy = proxy(backend.address, &tls(&pki, ""));
+    let mut client = Client::connect(proxy.addr("web"));
+    for size in [0, 5, 20_000, 3_000_000] {
+        let body: String = ('a'..='z').cycle().take(size).collect();
+        let whole = format!("Content-Length: {size}\r\n\r\n{body}");
+        let chunk = if size == 0 {
+            String::new()
+        } else {
+            format!("{size:x}\r\n{body}\r\n")
+        };
+        let chunked = format!("Transfer-Encoding: chunked\r\n\r\n{chunk}0\r\n\r\n");
+        for rest in [whole, chunked] {
+            let response = client.ask(&format!("PUT / HTTP/1.1\r\nHost: a\r\n{rest}"));
+            assert_eq!(response.status, 200, "{size}");
+            let seen = &response.body;
+            assert!(seen.ends_with(&format!("\r\n|{body}|None")), "{size}");
+        }
+    }
     proxy.stop();
 }
 
