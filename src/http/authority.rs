@@ -30,8 +30,10 @@ pub(crate) struct Target {
 impl Target {
     /// The host: lower case, no port, IPv6 in brackets. Empty when the request has none.
     pub(crate) fn host(&self) -> &str {
-        let host = self.authority.as_bytes().get(..self.host_bytes);
-        host.and_then(|host| std::str::from_utf8(host).ok())
+        self.authority
+            .to_str()
+            .ok()
+            .and_then(|text| text.get(..self.host_bytes))
             .unwrap_or("")
     }
 }
@@ -209,28 +211,13 @@ fn canonical_authority(value: HeaderValue) -> Result<(HeaderValue, usize), Rejec
         }
         (close + 1, &bytes[close + 1..])
     } else {
-        let end = memchr::memchr(b':', bytes).unwrap_or(bytes.len());
-        let legal = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
-        let dots = |pair: &[u8]| pair == b"..";
-        if end == 0
-            || !bytes[..end].iter().all(legal)
-            || bytes[0] == b'.'
-            || bytes[..end].windows(2).any(dots)
-        {
-            return Err(Reject::BadHost);
-        }
+        let end = name_end(bytes).ok_or(Reject::BadHost)?;
         (end, &bytes[end..])
     };
-    if let Some((colon, digits)) = port.split_first() {
-        let number = std::str::from_utf8(digits)
-            .ok()
-            .filter(|d| d.bytes().all(|b| b.is_ascii_digit()));
-        // An empty port means the default one (RFC 3986, 3.2.3).
-        let valid =
-            number.is_some_and(|d| d.is_empty() || d.len() <= 5 && d.parse::<u16>().is_ok());
-        if *colon != b':' || !valid {
-            return Err(Reject::BadHost);
-        }
+    if let Some((colon, digits)) = port.split_first()
+        && (*colon != b':' || !is_port(digits))
+    {
+        return Err(Reject::BadHost);
     }
     let upper = bytes.iter().any(u8::is_ascii_uppercase);
     let dotted = bytes[host_end - 1] == b'.';
@@ -248,6 +235,29 @@ fn canonical_authority(value: HeaderValue) -> Result<(HeaderValue, usize), Rejec
     }
     let value = HeaderValue::from_bytes(&text).map_err(|_| Reject::BadHost)?;
     Ok((value, end))
+}
+
+/// Where a name ends, which is at a port or with the bytes; `None` where it is none.
+fn name_end(bytes: &[u8]) -> Option<usize> {
+    let mut before = b'.';
+    for (at, byte) in bytes.iter().enumerate() {
+        match *byte {
+            b':' if at > 0 => return Some(at),
+            b'.' if before == b'.' => return None,
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => before = *byte,
+            _ => return None,
+        }
+    }
+    Some(bytes.len())
+}
+
+/// An empty one means the default (RFC 3986, 3.2.3).
+fn is_port(digits: &[u8]) -> bool {
+    let number = digits.iter().try_fold(0_u32, |number, digit| {
+        let digit = digit.is_ascii_digit().then(|| u32::from(digit - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    });
+    digits.len() <= 5 && number.is_some_and(|number| number <= u32::from(u16::MAX))
 }
 
 fn canonical_path(parts: &mut request::Parts, target_bytes: u64) -> Result<(), Reject> {

@@ -251,8 +251,10 @@ pub(crate) fn client_address(headers: &HeaderMap, peer: IpAddr, trusted: &[IpNet
 
 /// Whether a peer's word about the client counts.
 pub(crate) fn is_trusted(peer: IpAddr, trusted: &[IpNet]) -> bool {
-    let peer = peer.to_canonical();
-    trusted.iter().any(|net| net.contains(&peer))
+    !trusted.is_empty() && {
+        let peer = peer.to_canonical();
+        trusted.iter().any(|net| net.contains(&peer))
+    }
 }
 
 /// Whether the request has passed proxies of this name too often.

@@ -68,30 +68,35 @@ impl Kinds {
 
     /// The library has no short form of these names.
     fn of_other(name: &str) -> Self {
-        match name.as_bytes() {
-            b"traceparent" => Self::TRACEPARENT,
-            b"keep-alive" | b"proxy-connection" => Self::HOP,
-            b"http2-settings" => Self::REQUEST_HOP,
-            [b'x', b'-' | b'_', b'w', b'e', b'i', b'r', b'-' | b'_', ..] => Self::OWN,
-            [b'x', b'-', rest @ ..] => match rest {
-                b"request-id" => Self::REQUEST_ID.or(Self::FORGEABLE),
-                b"forwarded-for" => Self::FORWARDED_FOR.or(Self::FORGEABLE),
-                b"forwarded-proto" => Self::FORWARDED_PROTO.or(Self::FORGEABLE),
-                b"forwarded-host" => Self::FORWARDED_HOST.or(Self::FORGEABLE),
-                b"forwarded-port" | b"forwarded-client-cert" | b"real-ip" => Self::FORGEABLE,
-                _ => Self::of_alias(name),
-            },
-            _ => Self::of_alias(name),
+        match name.as_bytes().first() {
+            Some(b'h') if name == "http2-settings" => Self::REQUEST_HOP,
+            Some(b'k') if name == "keep-alive" => Self::HOP,
+            Some(b'p') if name == "proxy-connection" => Self::HOP,
+            Some(b't') if name == "traceparent" => Self::TRACEPARENT,
+            Some(b'x') => Self::of_extension(name),
+            _ => Self::NONE,
         }
     }
 
-    fn of_alias(name: &str) -> Self {
-        let has_underscore = memchr::memchr(b'_', name.as_bytes()).is_some();
-        let is_alias = has_underscore && {
-            let plain = name.replace('_', "-");
-            Self::of_other(&plain).has(Self::FORGEABLE)
-        };
-        if is_alias { Self::ALIAS } else { Self::NONE }
+    /// `x-`, each hyphen maybe an underscore.
+    fn of_extension(name: &str) -> Self {
+        match name {
+            "x-request-id" => Self::REQUEST_ID.or(Self::FORGEABLE),
+            "x-forwarded-for" => Self::FORWARDED_FOR.or(Self::FORGEABLE),
+            "x-forwarded-proto" => Self::FORWARDED_PROTO.or(Self::FORGEABLE),
+            "x-forwarded-host" => Self::FORWARDED_HOST.or(Self::FORGEABLE),
+            "x-forwarded-port" | "x-forwarded-client-cert" | "x-real-ip" => Self::FORGEABLE,
+            _ if is_own(name) => Self::OWN,
+            _ if name.contains('_') => {
+                let plain = Self::of_extension(&name.replace('_', "-"));
+                if plain.has(Self::FORGEABLE) {
+                    Self::ALIAS
+                } else {
+                    Self::NONE
+                }
+            }
+            _ => Self::NONE,
+        }
     }
 
     /// Both together.
@@ -109,6 +114,13 @@ impl Kinds {
     pub(crate) const fn without(self, those: Self) -> Self {
         Self(self.0 & !those.0)
     }
+}
+
+fn is_own(name: &str) -> bool {
+    matches!(
+        name.as_bytes(),
+        [b'x', b'-' | b'_', b'w', b'e', b'i', b'r', b'-' | b'_', ..]
+    )
 }
 
 #[cfg(test)]

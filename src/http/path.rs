@@ -26,8 +26,14 @@ pub(crate) enum PathError {
 /// See [`PathError`].
 pub(crate) fn normalize(path: &str) -> Result<Cow<'_, str>, PathError> {
     let bytes = path.as_bytes();
-    let plain = bytes.iter().all(|byte| PLAIN[usize::from(*byte)]);
-    if plain && memchr::memmem::find(bytes, b"/.").is_none() {
+    let mut before = 0;
+    let is_normal = bytes.iter().all(|byte| {
+        // A segment that begins with a dot may be nothing but dots.
+        let may_be_dots = before == b'/' && *byte == b'.';
+        before = *byte;
+        PLAIN[usize::from(*byte)] && !may_be_dots
+    });
+    if is_normal {
         return Ok(Cow::Borrowed(path));
     }
     let unescaped = unescape(bytes)?;

@@ -362,14 +362,24 @@ pub(crate) fn believe(
     Ok(client)
 }
 
-fn request_id(connection: &Connection) -> HeaderValue {
+/// The two digits of each byte.
+const HEXADECIMAL: [[u8; 2]; 256] = {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut all = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < all.len() {
+        all[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
+        byte += 1;
+    }
+    all
+};
+
+fn request_id(connection: &Connection) -> HeaderValue {
     let mut random = [0; 16];
     rand::Rng::fill_bytes(&mut *connection.worker.rng.borrow_mut(), &mut random);
     let mut text = [0; 32];
-    for (pair, byte) in text.chunks_exact_mut(2).zip(random) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
+    for (pair, byte) in text.as_chunks_mut().0.iter_mut().zip(random) {
+        *pair = HEXADECIMAL[usize::from(byte)];
     }
     let mut id = HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"));
     // No other request has it: a table of HTTP/2 would lose a field of use for it (RFC 7541, 6.2.3).

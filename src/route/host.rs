@@ -2,7 +2,7 @@
 //! and the map from a name to whatever is kept for the patterns that cover it.
 //! Knows nothing of paths, and takes names in canonical form only.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use crate::config::values::HostPattern;
 

@@ -2,7 +2,8 @@
 //! tried; must not know hosts, nor what a rule leads to.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+
+use hashbrown::HashMap;
 
 use super::path::{Kind, PathPattern, is_under};
 use super::precedence::Precedence;
