@@ -197,9 +197,9 @@ async fn connect(
 /// Sends a request and waits for the head of the final answer.
 ///
 /// Informational answers (1xx) of the endpoint end here, although RFC 9110, 15.2 wants them passed on:
-/// hyper's client can tell of them (`ext::on_informational`, HTTP/1 only), but its server can send none,
-/// in neither version, but the 100 that it sends by itself when the body of a request with `Expect` is
-/// first asked for, which is when the endpoint's connection takes it.
+/// the engines to endpoints can tell of them, but hyper's server can send none, in neither version, but the
+/// 100 that it sends by itself when the body of a request with `Expect` is first asked for, which is when the
+/// endpoint's connection takes it.
 pub(super) async fn send(
     lease: &mut Lease,
     mut request: Request<RequestBody>,

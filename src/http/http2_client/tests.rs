@@ -471,6 +471,37 @@ fn what_the_endpoint_allows() {
     });
 }
 
+/// More streams than the endpoint allows wait their turn.
+#[test]
+fn streams_beyond_what_is_allowed() {
+    run(async {
+        let mut builder = h2::server::Builder::new();
+        let (connection, mut endpoint) = connected_to(builder.max_concurrent_streams(2)).await;
+        while connection.most_streams() == 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let sent = [(); 4].map(|()| spawn_local(connection.begin(get()).unwrap()));
+        let mut asked = VecDeque::from([endpoint.next().await, endpoint.next().await]);
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert!(endpoint.asked.try_recv().is_err(), "only two are allowed");
+        for left in [2, 1, 0, 0] {
+            asked.pop_front().unwrap().answer(Response::new(()), "ok");
+            if left > 0 {
+                asked.push_back(endpoint.next().await);
+            }
+        }
+        for served in sent {
+            let response = served.await.unwrap().unwrap();
+            let Answer::Body(body) = response.into_body() else {
+                panic!("a tunnel was not asked for");
+            };
+            assert_eq!(body.collect().await.unwrap().to_bytes(), "ok");
+        }
+    });
+}
+
 fn connect() -> Request<Empty<Bytes>> {
     let mut request = request(Method::CONNECT, Empty::new());
     let protocol = h2::ext::Protocol::from_static("websocket");
