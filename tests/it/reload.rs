@@ -124,6 +124,7 @@ fn every_way_of_replacing_a_file() {
 #[test]
 fn a_flood_of_rewrites_ends_with_the_last_content() {
     let backends = [echo("v1"), echo("v2")];
+    let last = echo("v3");
     let proxy = Proxy::start(&all_to(backends[0].address));
     let web = proxy.addr("web");
     let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -143,13 +144,15 @@ fn a_flood_of_rewrites_ends_with_the_last_content() {
             proxy.signal("HUP");
         }
     }
+    // What none of the others has: it cannot be taken for one of them.
+    proxy.write_config(&all_to(last.address));
     eventually("the last content", || {
-        (get(web, "a", "/", &[]).who() == "v2").then_some(())
+        (get(web, "a", "/", &[]).who() == "v3").then_some(())
     });
     stop.store(true, std::sync::atomic::Ordering::SeqCst);
     assert!(traffic.join().unwrap() > 0);
     for _ in 0..20 {
-        assert_eq!(get(web, "a", "/", &[]).who(), "v2");
+        assert_eq!(get(web, "a", "/", &[]).who(), "v3");
     }
     proxy.stop();
 }

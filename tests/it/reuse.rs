@@ -210,7 +210,7 @@ fn an_answer_before_a_reset_reaches_the_client() {
         let response = client.receive(false).unwrap();
         assert_eq!(
             (response.status, &*response.body),
-            (413, &b"no"[..]),
+            (413, "no"),
             "{round}"
         );
         assert_eq!(backend.requests(), round);
