@@ -3,6 +3,7 @@
 //! Owns when a request may be sent again on a new connection. Must not know routes.
 
 use std::future::poll_fn;
+use std::mem;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -135,15 +136,11 @@ async fn exchange(
         sent += 1;
         let began = Instant::now();
         let sent_on = match &departs {
-            None => send(&mut lease, request).await,
+            None => send(&mut lease, &mut request).await,
             // Out of line, so that requests without a copy do not carry its state.
-            Some(departs) => Box::pin(telling(send(&mut lease, request), departs)).await,
+            Some(departs) => Box::pin(telling(send(&mut lease, &mut request), departs)).await,
         };
-        let Failed {
-            error,
-            request: back,
-            unsent,
-        } = match sent_on {
+        let failed = match sent_on {
             Ok(mut response) => {
                 if !matches!(response.body(), UpstreamBody::Own(_)) {
                     framing::settle(response.headers_mut()).map_err(ProxyError::Answer)?;
@@ -166,20 +163,22 @@ async fn exchange(
         }
         // RFC 9110, 9.2.2: again only if it was never sent, or may be sent twice; and only if a kept
         // connection is to blame. An answer that cannot be parsed is an answer.
+        let Failed { error, unsent, .. } = failed;
         if stale && !is_unreadable(&error) {
             lease.stale();
         }
         let may_repeat = unsent || is_unprocessed(&error) || (repeatable && !is_unreadable(&error));
-        let again = back.or(copy.map(|copy| *copy));
-        let again = again.filter(|_| stale && may_repeat);
-        let Some(again) = again else {
+        let copy = copy.filter(|_| !failed.given_back);
+        if !(stale && may_repeat && (failed.given_back || copy.is_some())) {
             return Err(match lease.fault() {
                 Some(fault) => ConnectError::tls(endpoint.address(), fault).into(),
                 None => ProxyError::Upstream(error),
             });
-        };
+        }
         backend.metrics().retried(RetryReason::StaleConnection);
-        request = again;
+        if let Some(copy) = copy {
+            request = *copy;
+        }
     }
 }
 
@@ -194,7 +193,8 @@ async fn connect(
     websocket::to_connect(request).ok_or(ProxyError::NoTunnel)
 }
 
-/// Sends a request and waits for the head of the final answer.
+/// Sends a request and waits for the head of the final answer. Engines that want to have the request take it,
+/// and may give it back.
 ///
 /// Informational answers (1xx) of the endpoint end here, although RFC 9110, 15.2 wants them passed on:
 /// the engines to endpoints can tell of them, but hyper's server can send none, in neither version, but the
@@ -202,41 +202,41 @@ async fn connect(
 /// endpoint's connection takes it.
 pub(super) async fn send(
     lease: &mut Lease,
-    mut request: Request<RequestBody>,
+    request: &mut Request<RequestBody>,
 ) -> Result<Response<UpstreamBody>, Failed> {
+    let take = |request: &mut _| mem::replace(request, Request::new(RequestBody::Empty));
     let result = match &mut lease.sender {
         Sender::Http1(Http1::Own(connection, _)) => {
             // Of a body that was given to it, nothing comes back.
             let empty = matches!(request.body(), RequestBody::Empty);
-            let sent = connection.exchange(&mut request).await;
+            let sent = connection.exchange(request).await;
             return match sent {
                 Ok(response) => {
-                    spare::give(request.into_parts().0.headers);
+                    spare::give(mem::take(request.headers_mut()));
                     Ok(response.map(UpstreamBody::Own))
                 }
                 Err(failed) => Err(Failed {
                     error: failed.error.into(),
-                    request: empty.then_some(request),
+                    given_back: empty,
                     unsent: failed.unsent,
                 }),
             };
         }
         Sender::Http1(Http1::Hyper(sender, bound)) => {
             bound.set();
-            sender.try_send_request(request).await
+            sender.try_send_request(take(request)).await
         }
         Sender::Http2(stream) => {
-            let exchange = stream.connection().begin(request);
-            let exchange = exchange.map_err(|failed| Failed {
-                error: failed.error.into(),
-                unsent: failed.request.is_some(),
-                request: failed.request.map(|request| *request),
+            let exchange = stream.connection().begin(take(request));
+            let exchange = exchange.map_err(|failed| {
+                let back = failed.request.map(|request| *request);
+                Failed::unsent(failed.error.into(), back, request)
             })?;
             return match exchange.await {
                 Ok(response) => Ok(response.map(UpstreamBody::http2)),
                 Err(error) => Err(Failed {
                     error: error.into(),
-                    request: None,
+                    given_back: false,
                     unsent: false,
                 }),
             };
@@ -245,12 +245,8 @@ pub(super) async fn send(
     match result {
         Ok(response) => Ok(response.map(UpstreamBody::Hyper)),
         Err(mut failed) => {
-            let request = failed.take_message();
-            Err(Failed {
-                unsent: request.is_some(),
-                request,
-                error: failed.into_error().into(),
-            })
+            let back = failed.take_message();
+            Err(Failed::unsent(failed.into_error().into(), back, request))
         }
     }
 }
@@ -259,10 +255,29 @@ pub(super) async fn send(
 #[derive(Debug)]
 pub(super) struct Failed {
     error: ExchangeError,
-    /// The request, where its engine gives it back.
-    request: Option<Request<RequestBody>>,
+    /// The request is where it was.
+    given_back: bool,
     /// Nothing of it has reached the endpoint.
     unsent: bool,
+}
+
+impl Failed {
+    /// Of an engine that gives the request back only where it was not sent.
+    fn unsent(
+        error: ExchangeError,
+        back: Option<Request<RequestBody>>,
+        request: &mut Request<RequestBody>,
+    ) -> Self {
+        let given_back = back.is_some();
+        if let Some(back) = back {
+            *request = back;
+        }
+        Self {
+            error,
+            given_back,
+            unsent: given_back,
+        }
+    }
 }
 
 /// Tells when a request has been handed to its connection, whose task comes before those that are told.

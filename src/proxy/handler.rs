@@ -157,8 +157,9 @@ async fn forward(
     let port = port.ok_or(ProxyError::NoRoute)?; //                                             404
     let connection = Rc::clone(&outcome.connection);
     let asked = asked_upgrade(&mut head.parts, kinds, &connection);
-    // 400, 404, 414, 417, 421, 431, 501
-    let (target, listener) = arrive(port, &mut head.parts, kinds, outcome)?;
+    let target = canonical(port, &mut head.parts, kinds, outcome)?; //       400, 414, 417, 431, 501
+    let host = target.host();
+    let listener = listener_of(port, host, outcome)?; //                                     404, 421
     translate(listener, &mut head.parts.headers, &mut kinds, outcome);
     if let Some(bound) = &port.overload {
         outcome.hold(bound.enter().ok_or(ProxyError::ProcessFull)?); //                          503
@@ -172,7 +173,7 @@ async fn forward(
         return Ok(respond::text(StatusCode::OK, Bytes::new()));
     }
     let parts = &head.parts;
-    let seen = view(&target, parts, connection.identity());
+    let seen = view(host, parts, connection.identity());
     let (rule, matched) = find(listener, &seen)?; //                                        403, 404
     outcome.metrics = Some(rule.metrics.clone());
     let asked_at = AskedAt {
@@ -284,28 +285,36 @@ fn asked_upgrade(
     }))
 }
 
-/// What is asked for, and the listener that it is asked of.
-fn arrive<'a>(
-    port: &'a Port,
+fn canonical(
+    port: &Port,
     parts: &mut request::Parts,
     kinds: Kinds,
     outcome: &mut Outcome,
-) -> Result<(Target, &'a Listener), ProxyError> {
+) -> Result<Target, ProxyError> {
     // Before the host is known there is no listener; the bounds are the port's first one's, whose
     // values `check` makes all listeners of an address share.
     let first = port.listeners.first().ok_or(ProxyError::NoRoute)?;
     let (bytes, count) = (first.target_bytes, first.header_count);
-    let arrived = authority::canonical(parts, kinds, bytes, count)
-        .map_err(ProxyError::from)
-        .and_then(|target| {
-            let listener = port.listener(target.host()).ok_or(ProxyError::NoRoute)?;
-            directed(&outcome.connection, listener)?;
-            Ok((target, &**listener))
-        });
-    let listener = arrived.as_ref().map_or(&**first, |(_, listener)| listener);
-    outcome.listener = Some((listener.id, Arc::clone(&listener.name)));
-    outcome.metrics = Some(listener.unmatched.clone());
-    arrived
+    let target = authority::canonical(parts, kinds, bytes, count);
+    target.map_err(|reject| {
+        outcome.reaches(first);
+        reject.into()
+    })
+}
+
+/// The listener for a host. Where there is none, the first one counts the request.
+fn listener_of<'a>(
+    port: &'a Port,
+    host: &str,
+    outcome: &mut Outcome,
+) -> Result<&'a Listener, ProxyError> {
+    let found = port.listener(host).ok_or(ProxyError::NoRoute);
+    let found = found.and_then(|found| directed(&outcome.connection, found).map(|()| found));
+    let counts = found.as_ref().ok().copied().or(port.listeners.first());
+    if let Some(listener) = counts {
+        outcome.reaches(listener);
+    }
+    found.map(|listener| &**listener)
 }
 
 /// A connection that was secured for one listener must not reach another, whose clients may have to
@@ -418,12 +427,12 @@ pub(crate) fn find<'a>(
 
 /// What routing and authorization look at.
 pub(crate) fn view<'a>(
-    target: &'a Target,
+    host: &'a str,
     parts: &'a request::Parts,
     identity: Option<&'a Identity>,
 ) -> RequestView<'a> {
     RequestView {
-        host: target.host(),
+        host,
         path: parts.uri.path(),
         query: parts.uri.query(),
         method: &parts.method,

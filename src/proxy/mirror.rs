@@ -223,7 +223,7 @@ async fn exchange(
         return (Mirrored::Invalid, None);
     }
     let began = Instant::now();
-    let Ok(mut response) = send(&mut lease, request).await else {
+    let Ok(mut response) = send(&mut lease, &mut request).await else {
         return (Mirrored::Reset, None);
     };
     if framing::settle(response.headers_mut()).is_err() {

@@ -26,6 +26,7 @@ use crate::http::trace::Traceparent;
 use crate::http::upgrade::Half;
 use crate::snapshot::AccessLogHandle;
 use crate::snapshot::limits::Held;
+use crate::snapshot::port::Listener;
 use crate::snapshot::rule::Why;
 use crate::snapshot::trial::{Assigned, First};
 use crate::telemetry::access_log::Record;
@@ -176,6 +177,12 @@ impl Outcome {
             log,
             recorded: false,
         })
+    }
+
+    /// Is counted for this listener, as long as there is no rule.
+    pub(crate) fn reaches(&mut self, listener: &Listener) {
+        self.listener = Some((listener.id, Arc::clone(&listener.name)));
+        self.metrics = Some(listener.unmatched.clone());
     }
 
     /// Whether the client speaks HTTP/2.

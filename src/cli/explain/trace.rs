@@ -97,7 +97,7 @@ fn follow(
         explanation.outcome = Some(own_answer());
         return Ok(());
     }
-    let view = view(&arrived.target, &arrived.parts, identity);
+    let view = view(arrived.target.host(), &arrived.parts, identity);
     explanation.candidates = listener
         .table
         .explain(&view)
