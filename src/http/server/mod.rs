@@ -112,7 +112,8 @@ impl Client {
                 Next::End => break,
                 Next::Gone => return Served::Ended(Ended::Io),
             };
-            let called = service.call(request);
+            // Pinned here: it is large, and would be moved with each call that it is given to.
+            let called = pin!(service.call(request));
             match self.exchange(called, asked, options, control).await {
                 Ok(true) => {}
                 Ok(false) => break,
@@ -179,7 +180,7 @@ impl Client {
     /// Waits for the answer and sends it; whether another request may follow.
     async fn exchange<B, E>(
         &self,
-        called: impl Future<Output = Result<Response<B>, E>>,
+        mut called: Pin<&mut impl Future<Output = Result<Response<B>, E>>>,
         asked: Asked,
         options: &ServeOptions,
         control: &Control,
@@ -191,7 +192,6 @@ impl Client {
             let gone = self.connection.poll_gone(cx, options.half_close);
             gone.map(|()| Gone)
         };
-        let mut called = pin!(called);
         let response = poll_fn(|cx| match called.as_mut().poll(cx) {
             Poll::Ready(answered) => {
                 let may_go_on = self.connection.may_go_on(cx);
