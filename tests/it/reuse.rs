@@ -208,11 +208,7 @@ fn an_answer_before_a_reset_reaches_the_client() {
         // Not all of it may be read.
         client.try_send(&"x".repeat(300_000));
         let response = client.receive(false).unwrap();
-        assert_eq!(
-            (response.status, &*response.body),
-            (413, "no"),
-            "{round}"
-        );
+        assert_eq!((response.status, &*response.body), (413, "no"), "{round}");
         assert_eq!(backend.requests(), round);
     }
     proxy.stop();
