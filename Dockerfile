@@ -16,15 +16,14 @@ COPY . .
 # The two caches keep the registry and the compiled dependencies, which a changed line of ours then
 # leaves alone; what is wanted must therefore be copied out of them. Our own crate is touched, since
 # cargo goes by modification times and the cache may hold a later build of other sources.
-# With --target the flags do not reach procedural macros, which cannot be static. Packed, the relocations
-# of a position-independent program take 20 KB and not 640 (glibc applies them since 2.36).
+# The flags do not reach procedural macros, which cannot be static. Packed, the relocations of a
+# position-independent program take 20 KB and not 640 (glibc applies them since 2.36).
 RUN --mount=type=cache,id=weir-cargo,target=/var/cache/cargo,sharing=locked \
     --mount=type=cache,id=weir-target,target=/src/target,sharing=locked \
     find src -name '*.rs' -exec touch {} + \
- && host="$(rustc --print host-tuple)" \
  && CARGO_HOME=/var/cache/cargo RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs" \
-    cargo build --release --locked --bin weir --target "$host" \
- && install -D "target/$host/release/weir" /image/usr/local/bin/weir
+    deploy/build \
+ && install -D target/dist/weir /image/usr/local/bin/weir
 RUN install -d -m 0755 /image/etc/weir \
  && install -D -m 0644 /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ca-certificates.crt \
  && echo 'hosts: files dns' > /image/etc/nsswitch.conf \

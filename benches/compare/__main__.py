@@ -1,6 +1,6 @@
 """Compares this proxy with its peers: the same job for all, in turn, on one machine.
 
-    .ci/install bench && cargo build --release --bins --example load
+    .ci/install bench && deploy/build && cargo build --release --example load
     python3 benches/compare                  all of it, five rounds of 2 s: about 35 minutes
     python3 benches/compare --quick http1    three rounds of a second of one scenario
     python3 benches/compare --check          that every proxy takes its configurations, and every scenario
@@ -63,7 +63,7 @@ def arguments():
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--seconds", type=float, help="of each round")
     parser.add_argument("--peers", help="only these, with commas")
-    parser.add_argument("--weir", default="target/release/weir")
+    parser.add_argument("--weir", default="target/dist/weir")
     parser.add_argument("--load", default="target/release/examples/load")
     parser.add_argument("--out", default=f"target/compare/{time.strftime('%Y-%m-%d-%H%M%S')}")
     asked = parser.parse_args()
@@ -74,7 +74,7 @@ def arguments():
         return asked
     for program in [asked.weir, asked.load]:
         if not Path(program).exists():
-            parser.error(f"{program} is missing: cargo build --release --bins --example load")
+            parser.error(f"{program} is missing: deploy/build && cargo build --release --example load")
     for program in ["nginx", "wrk", "h2load", "curl", "taskset"]:
         if not machine.find(program):
             parser.error(f"{program} is missing: .ci/install bench")
