@@ -9,6 +9,7 @@ mod compress;
 pub(crate) mod context;
 mod deadline;
 pub(crate) mod error;
+mod failure;
 mod fault;
 pub(crate) mod handler;
 mod hedge;

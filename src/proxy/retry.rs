@@ -4,18 +4,17 @@
 //! is made ([`super::attempt`]) nor what the client gets when all have failed.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use http::header::RETRY_AFTER;
 use http::{HeaderName, HeaderValue, Request, request};
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use rand::RngExt;
 
 use super::attempt::{Answered, Outgoing, attempt, is_idempotent};
 use super::context::Connection;
 use super::deadline::{AttemptDeadline, Deadlines};
-use super::error::{ProxyError, is_unprocessed};
+use super::error::ProxyError;
+use super::failure::Failure;
 use super::hedge;
 use super::outcome::Outcome;
 use crate::http::body::RequestBody;
@@ -25,7 +24,7 @@ use crate::rollout::Arm as Side;
 use crate::route::MatchedPath;
 use crate::snapshot::rule::{Arm, Asking, BalancedBy, NoChoice, OnTrial, Retry, Rule, Shield, Why};
 use crate::snapshot::trial::First;
-use crate::telemetry::backend::{RetryReason, RetryRefusal};
+use crate::telemetry::backend::RetryRefusal;
 use crate::upstream::backend::{Backend, Holding};
 use crate::upstream::balance::tried::Tried;
 use crate::upstream::balance::{self, Ask};
@@ -470,83 +469,6 @@ fn first(result: &Result<Served<'_>, ProxyError>, pair: &OnTrial) -> First {
     }
 }
 
-/// What is known of an attempt that the rule repeats.
-#[derive(Debug, Clone, Copy)]
-struct Failure {
-    reason: RetryReason,
-    /// The endpoint may have acted on it.
-    processed: bool,
-    /// What the endpoint asks to wait.
-    wait: Option<Duration>,
-}
-
-impl Failure {
-    /// `None` for what is passed on.
-    fn of(result: &Result<Served<'_>, ProxyError>, retry: &Retry) -> Option<Self> {
-        let failure = |reason, processed| {
-            Some(Self {
-                reason,
-                processed,
-                wait: None,
-            })
-        };
-        match result {
-            Ok(served) => {
-                let response = &served.answered.response;
-                let reason = if retry.codes.contains(&response.status().as_u16()) {
-                    RetryReason::Code
-                } else if let Some(code) = grpc::failed_at_once(response)
-                    && retry.grpc_codes.contains(&code)
-                {
-                    RetryReason::GrpcCode
-                } else {
-                    return None;
-                };
-                let wait = response.headers().get(RETRY_AFTER);
-                Some(Self {
-                    reason,
-                    processed: true,
-                    wait: wait.and_then(|value| wait_of(value, SystemTime::now())),
-                })
-            }
-            Err(ProxyError::Connect(ConnectError::Limit { .. } | ConnectError::Waited { .. })) => {
-                None
-            }
-            Err(ProxyError::Connect(ConnectError::Timeout { .. })) => {
-                failure(RetryReason::Timeout, false)
-            }
-            Err(ProxyError::Connect(_)) => failure(RetryReason::ConnectFailed, false),
-            Err(ProxyError::Upstream(error)) if is_unprocessed(error) => {
-                failure(RetryReason::RefusedStream, false)
-            }
-            Err(ProxyError::Upstream(_) | ProxyError::Answer(_)) => {
-                failure(RetryReason::Reset, true)
-            }
-            Err(ProxyError::AttemptTimeout) => failure(RetryReason::Timeout, true),
-            Err(_) => None,
-        }
-    }
-
-    /// How long to wait before attempt number `again` + 2: at least `backoff`, doubled each time, at
-    /// most twice that by chance; longer where the endpoint asks for it.
-    fn pause(&self, backoff: Duration, again: u32, outcome: &Outcome) -> Duration {
-        let least = backoff.saturating_mul(1 << again.min(6));
-        let chance = outcome.connection.worker.rng.borrow_mut().random::<f64>();
-        let own = least.saturating_add(least.mul_f64(chance));
-        own.max(self.wait.unwrap_or_default())
-    }
-}
-
-/// How long `retry-after` says to wait: in seconds, or until a date (RFC 9110, 10.2.3).
-fn wait_of(value: &HeaderValue, now: SystemTime) -> Option<Duration> {
-    let text = value.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let until = httpdate::parse_http_date(text).ok()?;
-    Some(until.duration_since(now).unwrap_or_default())
-}
-
 /// Takes the rest of an answer that nobody gets, so that its connection can be used again. A long one
 /// is not worth the wait.
 pub(super) fn discard(answered: Box<Answered>) {
@@ -589,28 +511,5 @@ fn settle(first: &Arm, last: &Arm, answered: bool) {
         && let Some(backend) = &first.backend
     {
         backend.metrics().shielded(answered);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn endpoints_ask_to_wait_in_seconds_or_until_a_date() {
-        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
-        for (value, expected) in [
-            ("3", Some(3)),
-            (" 0 ", Some(0)),
-            ("Sun, 06 Nov 1994 08:49:40 GMT", Some(3)),
-            ("Sunday, 06-Nov-94 08:49:40 GMT", Some(3)),
-            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
-            ("-1", None),
-            ("soon", None),
-            ("", None),
-        ] {
-            let wait = wait_of(&HeaderValue::from_static(value), now);
-            assert_eq!(wait, expected.map(Duration::from_secs), "{value:?}");
-        }
     }
 }
