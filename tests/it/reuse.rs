@@ -2,7 +2,8 @@
 //! costs.
 
 use std::io::{Read, Write};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::support::backend::{Backend, raw, scripted};
@@ -90,6 +91,54 @@ fn posts_reuse_connections_of_endpoints_that_keep_them() {
     assert_eq!(lost, [0; CLIENTS]);
     let together = backend.connections() - alone;
     assert!(together <= 40, "400 needed {together}");
+    proxy.stop();
+}
+
+/// Where more are unused than may be kept, the ones go that were used longest ago: what must not be sent
+/// twice goes only on young ones, and without them needs a new one each time.
+#[test]
+fn the_youngest_are_kept() {
+    const CLIENTS: usize = 4;
+    let (all_wait, released) = (Barrier::new(CLIENTS + 1), AtomicU64::new(0));
+    let shared = Arc::new((all_wait, released));
+    let held = Arc::clone(&shared);
+    let (ended, ends) = mpsc::channel();
+    let backend = raw(move |mut stream, requests| {
+        let mut head = [0; 1024];
+        assert_ne!(stream.read(&mut head).unwrap(), 0);
+        let number = requests.fetch_add(1, Ordering::SeqCst);
+        held.0.wait();
+        // One after the other.
+        while held.1.load(Ordering::SeqCst) < number {
+            std::thread::yield_now();
+        }
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        stream.write_all(answer).unwrap();
+        // Until the proxy closes it.
+        let _ = stream.read(&mut head);
+        let _ = ended.send(number);
+    });
+    let config = all_to(backend.address).replace("endpoints:", "pool: { maxIdle: 2 }, endpoints:");
+    let proxy = Proxy::start_with(&config, &["--workers", "1"]);
+    let web = proxy.addr("web");
+    std::thread::scope(|scope| {
+        let clients = [(); CLIENTS].map(|()| scope.spawn(|| get(web, "a", "/", &[]).status));
+        shared.0.wait();
+        for number in 0..CLIENTS as u64 {
+            shared.1.store(number, Ordering::SeqCst);
+            eventually("an answer", || {
+                let answered = proxy.metric("weir_requests_total", &[]);
+                (answered > number as f64 + 0.5).then_some(())
+            });
+        }
+        for client in clients {
+            assert_eq!(client.join().unwrap(), 200);
+        }
+    });
+    let closed: Vec<_> = (2..CLIENTS)
+        .map(|_| ends.recv_timeout(Duration::from_secs(5)))
+        .collect();
+    assert_eq!(closed, [Ok(0), Ok(1)]);
     proxy.stop();
 }
 

@@ -3,6 +3,7 @@
 //! Owns which of them may be used again, and for what. Must not know how they are made.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::Context;
 use std::time::{Duration, Instant};
@@ -28,7 +29,8 @@ const WARY: Duration = Duration::from_secs(1);
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    idle: RefCell<Vec<IdleHttp1>>,
+    /// The one that was used last is at the back.
+    idle: RefCell<VecDeque<IdleHttp1>>,
     /// How long one has been seen to stay open.
     survived: Cell<Duration>,
     /// The shortest time after which the endpoint has closed one of late, and when it last did so.
@@ -96,11 +98,16 @@ impl IdleHttp1 {
 }
 
 impl Kept {
-    /// Unless the endpoint has closed it. `cx` is told when it does.
-    pub(super) fn keep(&self, idle: IdleHttp1, cx: &mut Context<'_>) -> bool {
+    /// Unless the endpoint has closed it. `cx` is told when it does. Where there are too many, the one
+    /// that was used longest ago goes: it is the least likely to be of use.
+    pub(super) fn keep(&self, idle: IdleHttp1, most: usize, cx: &mut Context<'_>) -> bool {
         let open = !idle.is_closed(cx);
         if open {
-            self.idle.borrow_mut().push(idle);
+            let mut all = self.idle.borrow_mut();
+            all.push_back(idle);
+            if all.len() > most {
+                drop(all.pop_front());
+            }
         } else {
             self.closed_after(Duration::ZERO);
         }
@@ -122,7 +129,7 @@ impl Kept {
     pub(super) async fn lease(pool: &Rc<Pool>, wanted: Wanted<'_>) -> Option<Lease> {
         let this = &pool.http1;
         loop {
-            let idle = this.idle.borrow_mut().pop()?;
+            let idle = this.idle.borrow_mut().pop_back()?;
             let now = Instant::now();
             if idle.is_over(now, &pool.settings) {
                 continue;
@@ -138,7 +145,7 @@ impl Kept {
                 continue;
             }
             if !wanted.repeatable && !this.trusts(spent, now, &mut pool.context()) {
-                this.idle.borrow_mut().push(idle);
+                put_back(&mut this.idle.borrow_mut(), idle, |it| it.since);
                 return None;
             }
             return Some(idle.lease(pool, true, spent));
@@ -150,7 +157,7 @@ impl Kept {
     fn trusts(&self, spent: Duration, now: Instant, cx: &mut Context<'_>) -> bool {
         if spent > self.patience(now) {
             self.survived(spent);
-            if let Some(oldest) = self.idle.borrow().first()
+            if let Some(oldest) = self.idle.borrow().front()
                 && !oldest.is_closed(cx)
             {
                 self.survived(now.saturating_duration_since(oldest.since));
@@ -211,5 +218,31 @@ impl Kept {
         let count = most.min(idle.len());
         drop(idle.drain(..count));
         count
+    }
+}
+
+/// One that was not used, to where it was: at the back it would hide those that were used later.
+fn put_back<T>(all: &mut VecDeque<T>, one: T, since: impl Fn(&T) -> Instant) {
+    let place = all.partition_point(|other| since(other) <= since(&one));
+    all.insert(place, one);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_put_back_hides_nothing_younger() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        for one in 0..4 {
+            let mut all: VecDeque<_> = [0, 1, 2, 3]
+                .into_iter()
+                .filter(|it| *it != one)
+                .map(at)
+                .collect();
+            put_back(&mut all, at(one), |it| *it);
+            assert_eq!(all, [at(0), at(1), at(2), at(3)], "{one}");
+        }
     }
 }

@@ -350,12 +350,13 @@ impl Pool {
     fn may_keep(&self) -> bool {
         let wanted_here = self.waiting.get() > 0;
         let wanted = wanted_here || self.metrics.pending.load(Ordering::Relaxed) == 0;
-        wanted && !self.is_gone() && self.http1.len() < self.settings.max_idle
+        wanted && !self.is_gone() && self.settings.max_idle > 0
     }
 
     /// Keeps a connection, unless the endpoint has closed it.
     fn keep(&self, idle: IdleHttp1) -> bool {
-        self.http1.keep(idle, &mut self.context())
+        let most = self.settings.max_idle;
+        self.http1.keep(idle, most, &mut self.context())
     }
 
     /// For looking at kept connections.
