@@ -58,10 +58,23 @@ def get(job, path):
         return answer.read().decode()
 
 
-def replace(file, text):
-    """At once, as an editor or Kubernetes does."""
-    new = file.with_suffix(".new")
-    new.write_text(text)
+def alternatives(file):
+    return [file.with_name(f"{file.name}.{number}") for number in range(2)]
+
+
+def prepare(file, *texts):
+    """Two texts, of which the file is the first one. Both are written before the measurement: writing 10,000
+    routes keeps the load's core busy for longer than the p99 of a quiet proxy."""
+    for other, text in zip(alternatives(file), texts, strict=True):
+        other.write_text(text)
+    replace(file)
+
+
+def replace(file):
+    """By the other one of the two, at once, as an editor or Kubernetes does."""
+    first, second = alternatives(file)
+    new = file.with_name(f"{file.name}.new")
+    os.link(second if file.exists() and file.samefile(first) else first, new)
     os.replace(new, file)
 
 
@@ -101,21 +114,20 @@ class Weir:
         )
         log = f"\"json\", path: {job.log}" if job.logs else "\"off\""
         file = job.folder / "weir.yaml"
-        file.write_text(
+        text = (
             f"version: 1\naccessLog: {{ format: {log} }}\ndrain: {{ delay: 0s, timeout: 1s }}\n"
             f"listeners: [{{ name: web, address: \"127.0.0.1:{job.port}\", limits: {{ bodyBytes: 1GiB }}{tls} }}]\n"
-            f"routes:{routes}\nbackends:{backends}{rollouts}\n# 0"
+            f"routes:{routes}\nbackends:{backends}{rollouts}\n"
         )
+        # Another comment, so that the file differs.
+        prepare(file, f"{text}# 0", f"{text}# 1")
         return [self.binary, "run", "--config", file, "--admin", f"127.0.0.1:{job.admin}", "--log", "off", "--workers", job.workers]
 
     def check(self, job):
         return [self.binary, "check", self.write(job)[3]]
 
     def reload(self, job):
-        """Another comment, so that the file differs."""
-        file = job.folder / "weir.yaml"
-        text, _, number = file.read_text().rpartition("# ")
-        replace(file, f"{text}# {int(number) + 1}")
+        replace(job.folder / "weir.yaml")
 
     def reloaded(self, job):
         found = re.search(r'^weir_config_reloads_total\{.*"success".*\} (\d+)', get(job, "/metrics"), re.MULTILINE)
@@ -238,7 +250,6 @@ class Envoy:
 
     def __init__(self, binary):
         self.binary = binary
-        self.version_at, self.written = {}, {}
 
     def version(self):
         return re.search(r"/(\d+\.\d+\.\d+)/", run(self.binary, "--version"))[1]
@@ -256,7 +267,7 @@ class Envoy:
         if job.reloads:
             source = {"path_config_source": {"path": str(job.folder / "routes.json")}, "resource_api_version": "V3"}
             manager["rds"] = {"route_config_name": "all", "config_source": source}
-            self.discovered(job, 0)
+            prepare(job.folder / "routes.json", *self.discovered(job))
         else:
             manager["route_config"] = self.routes(job, 0)
         if job.logs:
@@ -302,17 +313,14 @@ class Envoy:
         routes = [{"match": {"prefix": prefix}, "route": {"timeout": "0s", "weighted_clusters": split}} for prefix in routed(job)]
         return {"name": "all", "virtual_hosts": [{"name": f"all-{version}", "domains": ["*"], "routes": routes}]}
 
-    def discovered(self, job, version):
+    def discovered(self, job):
+        """Under another name, as it takes no notice of what does not differ."""
         kind = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
-        if version == 0:
-            resources = [{"@type": kind, **self.routes(job, "@")}]
-            self.written[job.folder] = json.dumps({"version_info": "@", "resources": resources})
-        self.version_at[job.folder] = version
-        replace(job.folder / "routes.json", self.written[job.folder].replace('"@"', f'"{version}"').replace("all-@", f"all-{version}"))
+        for version in range(2):
+            yield json.dumps({"version_info": str(version), "resources": [{"@type": kind, **self.routes(job, version)}]})
 
     def reload(self, job):
-        """Under another name, as it takes no notice of what does not differ."""
-        self.discovered(job, self.version_at[job.folder] + 1)
+        replace(job.folder / "routes.json")
 
     def reloaded(self, job):
         return int(re.search(r"config_reload: (\d+)", get(job, "/stats?filter=rds.*config_reload$"))[1])

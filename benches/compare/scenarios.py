@@ -193,7 +193,7 @@ def reload(bench):
     finally:
         bench.size.seconds = seconds
     bench.note(f"{times} reloads were asked for over {bench.size.rounds} rounds, as many in each; `reloads` is how many were done in one")
-    bench.note("weir: the file replaced; haproxy: USR2 to its master; nginx: HUP; envoy: the file of its route discovery replaced; caddy: POST /load")
+    bench.note("weir: the file renamed over, both contents being there before; haproxy: USR2 to its master; nginx: HUP; envoy: the file of its route discovery likewise; caddy: POST /load")
     yield f"reload of {routes} routes", rows
 
 
