@@ -138,7 +138,7 @@ fn request(sent: &HeaderMap, trusted: bool) {
 
 fn response(sent: &HeaderMap) {
     let mut headers = sent.clone();
-    strip_response(&mut headers);
+    strip_response(&mut headers, Kinds::of(sent));
     let named = nominated(sent);
     let chunked = sent.contains_key("transfer-encoding");
     for name in sent.keys().map(|name| name.as_str()) {

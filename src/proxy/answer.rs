@@ -93,6 +93,7 @@ pub(super) fn finish_response(
     let Answered {
         mut response,
         lease,
+        kinds,
         first_byte,
         ..
     } = *served.answered;
@@ -102,7 +103,7 @@ pub(super) fn finish_response(
     if switched && agreed.is_none() {
         return Err(ProxyError::Upgrade);
     }
-    headers::strip_response(response.headers_mut());
+    headers::strip_response(response.headers_mut(), kinds);
     if let Some(agreed) = agreed {
         match agreed.key {
             None => upgrade::ask(response.headers_mut(), &agreed.protocol),

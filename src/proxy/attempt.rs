@@ -19,6 +19,7 @@ use super::context::Connection;
 use super::error::{ExchangeError, ProxyError, is_unprocessed, is_unreadable};
 use super::retry::Head;
 use crate::http::body::{RequestBody, RequestProgress, UpstreamBody};
+use crate::http::kinds::Kinds;
 use crate::http::{framing, spare, websocket};
 use crate::telemetry::backend::{AttemptOutcome, RetryReason};
 use crate::upstream::backend::Backend;
@@ -43,6 +44,8 @@ pub(crate) struct Outgoing {
 #[derive(Debug)]
 pub(crate) struct Answered {
     pub(crate) response: Response<UpstreamBody>,
+    /// Of its fields.
+    pub(crate) kinds: Kinds,
     pub(crate) lease: Lease,
     pub(crate) first_byte: Duration,
     /// How often the request was sent.
@@ -134,7 +137,6 @@ async fn exchange(
         };
         let copy = (stale && copied).then(|| head_copy(&request));
         sent += 1;
-        let began = Instant::now();
         let sent_on = match &departs {
             None => send(&mut lease, &mut request).await,
             // Out of line, so that requests without a copy do not carry its state.
@@ -145,14 +147,16 @@ async fn exchange(
                 if !matches!(response.body(), UpstreamBody::Own(_)) {
                     framing::settle(response.headers_mut()).map_err(ProxyError::Answer)?;
                 }
-                lease.answered(response.headers());
                 if let Some(key) = &key {
                     websocket::from_connected(&mut response, key);
                 }
+                let kinds = Kinds::of(response.headers());
+                lease.answered(response.headers(), kinds);
                 return Ok(Box::new(Answered {
                     response,
+                    kinds,
+                    first_byte: lease.since.elapsed(),
                     lease,
-                    first_byte: began.elapsed(),
                     sent,
                 }));
             }

@@ -24,6 +24,7 @@ use super::retry::Head;
 use crate::http::body::RequestBody;
 use crate::http::copy::{BodyCopy, NoCopy};
 use crate::http::framing;
+use crate::http::kinds::Kinds;
 use crate::snapshot::filters::{Filters, RewriteError};
 use crate::snapshot::mirror::{Mirror, Place};
 use crate::snapshot::rule::{Arm, Rule};
@@ -229,7 +230,7 @@ async fn exchange(
     if framing::settle(response.headers_mut()).is_err() {
         return (Mirrored::Reset, None);
     }
-    lease.answered(response.headers());
+    lease.answered(response.headers(), Kinds::of(response.headers()));
     let (first_byte, status) = (began.elapsed(), response.status());
     let mut body = response.into_body();
     while let Some(frame) = body.frame().await {

@@ -50,7 +50,7 @@ impl Coding {
     /// When they say no number.
     pub(super) fn of<B: Body>(request: &Request<B>) -> Result<Self, Error> {
         let (headers, body) = (request.headers(), request.body());
-        if headers.contains_key(TRANSFER_ENCODING) && !body.is_end_stream() {
+        if !body.is_end_stream() && headers.contains_key(TRANSFER_ENCODING) {
             return Ok(Self::Chunked);
         }
         if let Some(length) = headers.get(CONTENT_LENGTH) {
@@ -188,6 +188,14 @@ fn fields_of(
         } else if name == CONNECTION {
             let mut options = value.as_bytes().split(|byte| *byte == b',');
             told.closes |= options.any(|it| it.trim_ascii().eq_ignore_ascii_case(b"close"));
+            // The usual ones are for us alone, and name no other field.
+            let usual = [&b"keep-alive"[..], b"close"];
+            if usual
+                .iter()
+                .any(|it| value.as_bytes().eq_ignore_ascii_case(it))
+            {
+                continue;
+            }
         }
         headers.append(name, value);
     }

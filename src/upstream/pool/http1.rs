@@ -72,10 +72,16 @@ impl IdleHttp1 {
     }
 
     /// For the next request, or the first one of a connection that was just made.
-    pub(super) fn lease(self, pool: &Rc<Pool>, reused: bool, idle: Duration) -> Lease {
+    pub(super) fn lease(
+        self,
+        pool: &Rc<Pool>,
+        reused: bool,
+        (since, idle): (Instant, Duration),
+    ) -> Lease {
         Lease {
             sender: Sender::Http1(Http1::Own(self.connection, self.permit)),
             reused,
+            since,
             fault: self.fault,
             born: self.born,
             idle,
@@ -148,7 +154,7 @@ impl Kept {
                 put_back(&mut this.idle.borrow_mut(), idle, |it| it.since);
                 return None;
             }
-            return Some(idle.lease(pool, true, spent));
+            return Some(idle.lease(pool, true, (now, spent)));
         }
     }
 

@@ -77,6 +77,7 @@ impl Shared {
         self.streams.set((streams + 1, since));
         Lease {
             reused,
+            since: Instant::now(),
             fault: self.fault.clone(),
             born: self.born,
             idle: Duration::ZERO,

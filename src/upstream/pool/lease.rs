@@ -13,6 +13,7 @@ use super::http1::{Http1, IdleHttp1};
 use super::http2::Http2Stream;
 use super::{Pool, no_http};
 use crate::http::headers::KEEP_ALIVE;
+use crate::http::kinds::Kinds;
 use crate::tls::stream::Fault;
 use crate::upstream::begin;
 use crate::upstream::connect::ConnectError;
@@ -23,6 +24,8 @@ pub(crate) struct Lease {
     pub(crate) sender: Sender,
     /// Whether the connection has served requests before.
     pub(crate) reused: bool,
+    /// Since when it is held.
+    pub(crate) since: Instant,
     pub(super) fault: Option<Fault>,
     pub(super) born: Instant,
     /// How long it was kept before this request.
@@ -99,13 +102,15 @@ impl Lease {
 
     /// Learns from the head of an answer how long the endpoint keeps the connection (RFC 9112, 9.3;
     /// `Keep-Alive: timeout=5`).
-    pub(crate) fn answered(&mut self, headers: &HeaderMap) {
+    pub(crate) fn answered(&mut self, headers: &HeaderMap, kinds: Kinds) {
         match &self.sender {
             Sender::Http1(Http1::Own(..)) => {}
             Sender::Http1(Http1::Hyper(_, bound)) => return bound.lift(),
             Sender::Http2(_) => return,
         }
-        if let Some(told) = headers.get(KEEP_ALIVE).and_then(keep_alive_timeout) {
+        if kinds.has(Kinds::HOP)
+            && let Some(told) = headers.get(KEEP_ALIVE).and_then(keep_alive_timeout)
+        {
             let margin = (told / 2).min(Duration::from_secs(1));
             self.kept = Some(told - margin);
         }

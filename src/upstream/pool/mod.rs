@@ -9,8 +9,6 @@ mod lease;
 mod watch;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::rc::{self, Rc};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +16,8 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use tokio::sync::Notify;
 
 pub(crate) use self::http1::Http1;
@@ -159,7 +159,7 @@ impl Pools {
                 let opening = Box::pin(pool.open(backend, endpoint, wanted, permit));
                 return match opening.await? {
                     Opened::Http1(idle) => {
-                        let lease = idle.lease(&pool, false, Duration::ZERO);
+                        let lease = idle.lease(&pool, false, (Instant::now(), Duration::ZERO));
                         fit(lease, wanted, endpoint).await
                     }
                     Opened::Http2(shared) => {
