@@ -183,3 +183,16 @@ fn the_readme_does_what_it_says() {
         assert!(!all.contains(fault), "{fault}: {all}");
     }
 }
+
+/// A program that is not optimized for what it does would look like any other.
+#[test]
+fn the_build_without_its_profile_says_what_makes_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("deploy/build");
+    fs::create_dir(folder.path().join("deploy")).unwrap();
+    fs::copy("deploy/build", &script).unwrap();
+    let output = Command::new(&script).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("benches/pgo"), "{said}");
+}
