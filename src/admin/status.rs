@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use metrics::{Counter, Gauge};
 use tokio::sync::oneshot;
 
+use crate::aside;
 use crate::config::{Problem, problem};
 use crate::listener::manager::BindError;
 use crate::snapshot::Snapshot;
@@ -76,8 +77,8 @@ pub(crate) enum ReloadError {
     Compile(#[from] CompileError),
     #[error(transparent)]
     Bind(#[from] BindError),
-    #[error("reading the configuration failed within the proxy; please report it")]
-    Panicked,
+    #[error("the configuration was not read: {0}")]
+    Aside(#[from] aside::Failed),
 }
 
 /// What is known of the reloads so far.

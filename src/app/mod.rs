@@ -2,7 +2,7 @@
 //!
 //! Owns the start, the control loop and the end of the process. Must not know requests.
 
-mod aside;
+mod let_go;
 mod memory;
 mod preconnect;
 pub(crate) mod reload;

@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{Source, StartError, aside, upkeep};
+use super::let_go::let_go;
+use super::{Source, StartError, upkeep};
 use crate::admin::State;
 pub(crate) use crate::admin::status::{Asked, ReloadError, ReloadOutcome};
+use crate::aside;
 use crate::config::{self, Document, Watch};
 use crate::listener::manager::Manager;
 use crate::snapshot::Snapshot;
@@ -97,7 +99,7 @@ pub(crate) async fn first(
         let (document, hash) = read(&source)?;
         compile(document, hash, &registry, workers, None)
     });
-    compiled.await.map_err(|_| ReloadError::Panicked)?
+    compiled.await?
 }
 
 fn read(source: &Source) -> Result<(Document, u64), ReloadError> {
@@ -158,10 +160,12 @@ impl Reloader {
     /// Whatever became of the configuration, keys and certificates are looked at again.
     async fn renew(&mut self, state: &State) {
         let (material, current) = (std::mem::take(&mut self.material), state.current.clone());
-        let following = tokio::task::spawn_blocking(move || material.follow(&current));
+        let following = aside::run(move || material.follow(&current));
         match following.await {
             Ok(material) => self.material = material,
-            Err(error) => tracing::error!(%error, "certificates are no longer watched"),
+            Err(error) => {
+                tracing::error!("certificates are not watched until the next reload: {error}");
+            }
         }
     }
 
@@ -188,7 +192,7 @@ impl Reloader {
             let change = Change::between(&before.written, &next.written).to_string();
             Ok::<_, ReloadError>(Some((Arc::new(next), change)))
         });
-        let Some((next, change)) = compiled.await.map_err(|_| ReloadError::Panicked)?? else {
+        let Some((next, change)) = compiled.await?? else {
             return Ok(ReloadOutcome::Unchanged);
         };
         upkeep::discover(&next).await;
@@ -201,7 +205,7 @@ impl Reloader {
         if earlier.admin != next.admin {
             tracing::warn!("changes of `admin` take effect at the next start");
         }
-        drop(tokio::spawn(aside::let_go(earlier)));
+        drop(tokio::spawn(let_go(earlier)));
         Ok(ReloadOutcome::Applied {
             generation: next.generation,
             change,

@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::{Answer, Discovery, LOOK, apply, held, pause_or_look};
+use crate::aside;
 use crate::config::{self, Watch, problem};
 use crate::upstream::backend::Backend;
 use crate::upstream::endpoints::Listed;
@@ -31,7 +32,7 @@ pub(super) async fn follow(backend: &Weak<Backend>, discovery: &Discovery, path:
             watch.seen().note();
         }
         let file = path.to_owned();
-        let answer = tokio::task::spawn_blocking(move || read(&file)).await;
+        let answer = aside::run(move || read(&file)).await;
         let answer = answer.unwrap_or_else(|error| Answer::Failed(error.to_string()));
         let Some(held) = held(backend) else { return };
         if last.as_ref() != Some(&answer) {

@@ -1,54 +1,15 @@
-//! Work that nobody waits for: on a thread of its own, which gives way to the workers.
+//! The end of a snapshot that no longer serves.
 //!
-//! Must not know what the work is. A thread for each piece of work, and not one of a pool: what it has
-//! allocated and freed is given back when it ends.
+//! Owns who takes it apart, and when. Must not know what replaced it.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-
+use crate::aside;
 use crate::snapshot::Snapshot;
-
-/// Against the workers' 0: on a core that both want, a tenth of it.
-const NICE: i32 = 10;
 
 /// Between two looks whether anybody still uses what is to go.
 const PAUSE: Duration = Duration::from_millis(500);
-
-/// Runs `work` at the workers' priority: nobody is served yet.
-///
-/// # Errors
-/// When there can be no thread, or it has panicked.
-pub(crate) async fn at_start<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<T> {
-    let (done, result) = oneshot::channel();
-    let work = move || drop(done.send(work()));
-    drop(
-        std::thread::Builder::new()
-            .name("weir-load".to_owned())
-            .spawn(work)?,
-    );
-    result.await.map_err(io::Error::other)
-}
-
-/// Runs `work` below the workers' priority.
-///
-/// # Errors
-/// See [`at_start`].
-pub(crate) async fn run<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<T> {
-    at_start(move || {
-        if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-            tracing::debug!(%error, "work aside has the priority of the workers");
-        }
-        work()
-    })
-    .await
-}
 
 /// Lets go of a snapshot that no longer serves, when the last worker has: taking 10,000 routes apart is no work
 /// for a thread that has requests to serve.
@@ -74,7 +35,7 @@ pub(crate) async fn let_go(mut old: Arc<Snapshot>) {
         let going: (Option<Snapshot>, Vec<_>) = (rest.take(), free);
         if going.0.is_some() || !going.1.is_empty() {
             // Dropped on this thread where there can be no other.
-            drop(run(move || drop(going)).await);
+            drop(aside::run(move || drop(going)).await);
         }
         if ports.is_empty() {
             return;
@@ -119,17 +80,5 @@ mod tests {
         drop(port);
         going.await.unwrap();
         assert_eq!((table.strong_count(), rule.strong_count()), (0, 0));
-    }
-
-    #[tokio::test]
-    async fn work_aside_is_done_and_a_panic_is_told() {
-        assert_eq!(run(|| 1 + 1).await.unwrap(), 2);
-        assert!(
-            run(|| std::hint::black_box(Vec::<u8>::new())[0])
-                .await
-                .is_err()
-        );
-        let nice = run(|| rustix::process::getpriority_process(None)).await;
-        assert_eq!(nice.unwrap(), Ok(NICE));
     }
 }
