@@ -5,20 +5,22 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs;
 use std::hash::{Hash, Hasher};
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::check::{self, Part};
 use super::decode;
 use super::document::Document;
-use super::problem::{Code, Problem, Severity, Source, Span};
+use super::problem::{Code, Problem, Severity, Source};
 use super::yaml::{self, Environment, Kind};
 
+mod contents;
 mod endpoints;
 
+pub(super) use contents::fingerprint;
+use contents::{failed, read, unreadable};
 pub use endpoints::endpoints;
 
 /// The environment variable that names the configuration.
@@ -139,52 +141,6 @@ fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// A number that changes when [`load`] would read something else; also when it would fail otherwise.
-pub(super) fn fingerprint(path: &Path) -> u64 {
-    let Ok(files) = list(path) else { return 0 };
-    let (mut hasher, mut left) = (DefaultHasher::new(), LARGEST);
-    for file in &files {
-        match read(file, left) {
-            Ok(source) => {
-                left = left.saturating_sub(source.text.len() as u64);
-                source.name.hash(&mut hasher);
-                source.text.hash(&mut hasher);
-            }
-            // The text up to the first wrong byte is part of it.
-            Err(problem) => {
-                (problem.code.id(), &problem.source.text, &problem.message).hash(&mut hasher)
-            }
-        }
-    }
-    hasher.finish()
-}
-
-fn failed(path: &Path, code: Code, message: impl Into<String>) -> Box<Problem> {
-    let source = Source {
-        name: path.display().to_string(),
-        ..Source::default()
-    };
-    Box::new(Problem::of_file(code, &Arc::new(source), message))
-}
-
-fn unreadable(path: &Path, error: &io::Error) -> Box<Problem> {
-    let problem = failed(
-        path,
-        Code::Unreadable,
-        format!("cannot read `{}`: {error}", path.display()),
-    );
-    match error.kind() {
-        io::ErrorKind::NotFound => Box::new(
-            problem
-                .help("check the path; it counts from the folder that the program was started in"),
-        ),
-        io::ErrorKind::PermissionDenied => {
-            Box::new(problem.help("let the user that the program runs as read it"))
-        }
-        _ => problem,
-    }
-}
-
 /// The files of a configuration. In a folder, names with a leading dot are passed over: editors'
 /// copies, and the folders of a Kubernetes ConfigMap, whose files are links into one of them. So is
 /// the schema, which editors want beside the files.
@@ -214,63 +170,6 @@ pub(super) fn list(path: &Path) -> Result<Vec<PathBuf>, Box<Problem>> {
     }
     files.sort_unstable();
     Ok(files)
-}
-
-/// The text of a file of at most `left` bytes; its size is asked for before anything is read.
-fn read(path: &Path, left: u64) -> Result<Source, Box<Problem>> {
-    let metadata = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
-    if !metadata.is_file() {
-        let message = format!("`{}` is not a regular file", path.display());
-        return Err(failed(path, Code::Unreadable, message));
-    }
-    let too_large = || {
-        let message = format!(
-            "with `{}`, the configuration is larger than {} MiB",
-            path.display(),
-            LARGEST >> 20
-        );
-        failed(path, Code::TooLarge, message)
-    };
-    if metadata.len() > left {
-        return Err(too_large());
-    }
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|error| unreadable(path, &error))?;
-    // It may have grown since.
-    file.take(left + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| unreadable(path, &error))?;
-    if bytes.len() as u64 > left {
-        return Err(too_large());
-    }
-    let name = path.display().to_string();
-    String::from_utf8(bytes)
-        .map(|text| Source {
-            name: name.clone(),
-            text,
-        })
-        .map_err(|error| {
-            let offset = error.utf8_error().valid_up_to();
-            let bytes = error.into_bytes();
-            let message = format!(
-                "the file is not UTF-8 text: byte {offset} is 0x{:02x}",
-                bytes.get(offset).copied().unwrap_or_default()
-            );
-            let text =
-                String::from_utf8_lossy(bytes.get(..offset).unwrap_or_default()).into_owned();
-            let place = u32::try_from(offset).unwrap_or(u32::MAX);
-            let source = Arc::new(Source { name, text });
-            let problem = Problem::new(
-                Code::NotUtf8,
-                &source,
-                Span {
-                    start: place,
-                    end: place,
-                },
-                message,
-            );
-            Box::new(problem.help("save the file as UTF-8"))
-        })
 }
 
 fn join(texts: Vec<Arc<Source>>, environment: Environment<'_>) -> Result<Loaded, Vec<Problem>> {

@@ -1,6 +1,6 @@
 //! Reading of files and folders from a disk.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 
 use super::*;
