@@ -4,10 +4,11 @@
 //! the meaning of any field.
 //!
 //! serde stops at the first error. So the offending node is marked as broken, which makes it
-//! invisible, and the list element around it is decoded again, until it succeeds. A file without
-//! problems is decoded once.
+//! invisible, and the list element around it is decoded again, until it succeeds. Of a file without
+//! problems there is never a tree (`sound`).
 
 mod fault;
+mod sound;
 mod value;
 
 use std::sync::Arc;
@@ -19,6 +20,8 @@ use super::problem::{Code, Problem, Source};
 use super::yaml::{Kind, Node};
 use fault::{Fault, Step, What};
 use value::Value;
+
+pub(super) use sound::sound;
 
 /// Problems told of one file; after so many, the rest are most likely of one kind.
 const MOST: usize = 64;

@@ -100,6 +100,34 @@ pub struct Document {
     pub rollouts: Vec<Rollout>,
 }
 
+impl Document {
+    /// Lists one after the other; of what may stand once, the first.
+    pub fn join(self, other: Self) -> Self {
+        Self {
+            version: self.version.or(other.version),
+            admin: self.admin.or(other.admin),
+            access_log: self.access_log.or(other.access_log),
+            drain: self.drain.or(other.drain),
+            state: self.state.or(other.state),
+            overload: self.overload.or(other.overload),
+            authorization: self.authorization.or(other.authorization),
+            listeners: join(self.listeners, other.listeners),
+            routes: join(self.routes, other.routes),
+            backends: join(self.backends, other.backends),
+            rollouts: join(self.rollouts, other.rollouts),
+        }
+    }
+}
+
+/// One of the two is mostly empty; then the other is not copied.
+fn join<T>(mut list: Vec<T>, other: Vec<T>) -> Vec<T> {
+    if list.is_empty() {
+        return other;
+    }
+    list.extend(other);
+    list
+}
+
 /// The listener for operators: health, metrics, state and the few commands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]

@@ -174,10 +174,43 @@ pub(super) fn list(path: &Path) -> Result<Vec<PathBuf>, Box<Problem>> {
 
 fn join(texts: Vec<Arc<Source>>, environment: Environment<'_>) -> Result<Loaded, Vec<Problem>> {
     let mut hasher = DefaultHasher::new();
+    for source in &texts {
+        (&source.name, &source.text).hash(&mut hasher);
+    }
+    let (document, warnings) = match sound(&texts, environment) {
+        Some(document) => (document, Vec::new()),
+        None => with_problems(&texts, environment)?,
+    };
+    Ok(Loaded {
+        document,
+        warnings,
+        hash: hasher.finish(),
+        files: Vec::new(),
+    })
+}
+
+/// The document of files about which there is nothing to tell.
+fn sound(texts: &[Arc<Source>], environment: Environment<'_>) -> Option<Document> {
+    let part = |source: &Arc<Source>| {
+        let (document, root) = decode::sound(source, environment)?;
+        Some(Part {
+            source: Arc::clone(source),
+            root,
+            document,
+        })
+    };
+    let parts: Vec<_> = texts.iter().map(part).collect::<Option<_>>()?;
+    check::check(&parts).is_empty().then(|| merge(parts))
+}
+
+/// The document with the warnings; or the errors, with what else there is to tell.
+fn with_problems(
+    texts: &[Arc<Source>],
+    environment: Environment<'_>,
+) -> Result<(Document, Vec<Problem>), Vec<Problem>> {
     let (mut parts, mut problems, mut complete) = (Vec::new(), Vec::new(), true);
     for source in texts {
-        (&source.name, &source.text).hash(&mut hasher);
-        let (part, found) = part(&source, environment);
+        let (part, found) = part(source, environment);
         problems.extend(found);
         match part {
             Some(part) => parts.push(part),
@@ -194,13 +227,12 @@ fn join(texts: Vec<Arc<Source>>, environment: Environment<'_>) -> Result<Loaded,
     {
         return Err(problems);
     }
-    let document = merge(parts.into_iter().map(|part| part.document));
-    Ok(Loaded {
-        document,
-        warnings: problems,
-        hash: hasher.finish(),
-        files: Vec::new(),
-    })
+    Ok((merge(parts), problems))
+}
+
+fn merge(parts: Vec<Part>) -> Document {
+    let documents = parts.into_iter().map(|part| part.document);
+    documents.reduce(Document::join).unwrap_or_default()
 }
 
 fn part(source: &Arc<Source>, environment: Environment<'_>) -> (Option<Part>, Vec<Problem>) {
@@ -236,29 +268,6 @@ fn part(source: &Arc<Source>, environment: Environment<'_>) -> (Option<Part>, Ve
         }),
         problems,
     )
-}
-
-/// Lists one after the other; of what may stand once, the first.
-fn merge(documents: impl Iterator<Item = Document>) -> Document {
-    documents.fold(Document::default(), |mut all, one| {
-        all.listeners.extend(one.listeners);
-        all.routes.extend(one.routes);
-        all.backends.extend(one.backends);
-        all.rollouts.extend(one.rollouts);
-        Document {
-            version: all.version.or(one.version),
-            admin: all.admin.or(one.admin),
-            access_log: all.access_log.or(one.access_log),
-            drain: all.drain.or(one.drain),
-            overload: all.overload.or(one.overload),
-            authorization: all.authorization.or(one.authorization),
-            state: all.state.or(one.state),
-            listeners: all.listeners,
-            routes: all.routes,
-            backends: all.backends,
-            rollouts: all.rollouts,
-        }
-    })
 }
 
 #[cfg(test)]

@@ -189,3 +189,25 @@ fn the_first_place_that_exists_is_taken() {
     let problems = search_in(None, None, &places[..1]).unwrap_err();
     assert_eq!(problems[0].code, Code::NoFile);
 }
+
+#[test]
+fn what_is_read_without_a_tree_is_the_same() {
+    let nothing = |_: &str| None;
+    let anchors = "version: 1\nlisteners: [{ name: web, address: \":80\" }]\n\
+        routes: &all\n  - { name: a, hostnames: [a.example], rules: &rules [{ backendRefs: [{ name: v1 }] }] }\n\
+        backends:\n  - &one { name: v1, endpoints: [{ address: \"127.0.0.1:81\" }] }\n  - { <<: *one, name: v2 }\n";
+    for text in [
+        LISTENER,
+        anchors,
+        include_str!("../../../config/full-reference.yaml"),
+        include_str!("../../../config/ingress.yaml"),
+    ] {
+        let texts = [Arc::new(Source {
+            name: "t.yaml".to_owned(),
+            text: text.to_owned(),
+        })];
+        let (whole, warnings) = with_problems(&texts, &nothing).unwrap();
+        let expected = warnings.is_empty().then_some(whole);
+        assert_eq!(sound(&texts, &nothing), expected, "{warnings:?}");
+    }
+}

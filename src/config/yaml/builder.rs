@@ -9,7 +9,7 @@ use std::sync::Arc;
 use granit_parser::{Event, Parser, ScalarStyle, Tag, options};
 
 use super::size::{Size, size};
-use super::{Environment, Key, Kind, Node};
+use super::{Elements, Environment, Key, Kind, Node};
 use crate::config::problem::{Code, Problem, Source, Span};
 
 /// Nested collections, aliases followed.
@@ -30,9 +30,19 @@ pub(in crate::config) fn read(
     source: &Arc<Source>,
     environment: Environment<'_>,
 ) -> (Option<Node>, Vec<Problem>) {
+    read_by_element(source, environment, &mut |_, node| Some(node))
+}
+
+/// As [`read`], with a say in what becomes of elements. A list with an anchor is kept as it is.
+pub(in crate::config) fn read_by_element(
+    source: &Arc<Source>,
+    environment: Environment<'_>,
+    elements: Elements<'_>,
+) -> (Option<Node>, Vec<Problem>) {
     let mut builder = Builder {
         source,
         environment,
+        elements,
         open: Vec::new(),
         anchors: HashMap::new(),
         root: None,
@@ -71,6 +81,7 @@ enum Content {
 pub(super) struct Builder<'a> {
     pub(super) source: &'a Arc<Source>,
     pub(super) environment: Environment<'a>,
+    elements: Elements<'a>,
     open: Vec<Open>,
     anchors: HashMap<usize, (Node, Size)>,
     root: Option<Node>,
@@ -333,6 +344,9 @@ impl Builder<'_> {
     }
 
     fn place(&mut self, node: Node) {
+        let Some(node) = self.element(node) else {
+            return;
+        };
         match self.open.last_mut().map(|open| &mut open.content) {
             None => self.root = Some(node),
             Some(Content::Items(items)) => items.push(node),
@@ -350,6 +364,24 @@ impl Builder<'_> {
                     }
                 }
             }
+        }
+    }
+
+    fn element(&mut self, node: Node) -> Option<Node> {
+        match self.open.as_slice() {
+            [
+                Open {
+                    anchor: 0,
+                    content: Content::Entries { key: Some(key), .. },
+                    ..
+                },
+                Open {
+                    anchor: 0,
+                    content: Content::Items(_),
+                    ..
+                },
+            ] => (self.elements)(&key.text, node),
+            _ => Some(node),
         }
     }
 

@@ -9,7 +9,7 @@ mod variables;
 
 use super::problem::Span;
 
-pub(super) use builder::read;
+pub(super) use builder::{read, read_by_element};
 
 /// A value and where it stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +41,10 @@ pub(super) struct Key {
     pub(super) text: Box<str>,
     pub(super) span: Span,
 }
+
+/// What becomes of a finished element of a list that stands directly under a key of the root, by that key: it is
+/// put into its list, changed or not, or not at all.
+pub(super) type Elements<'a> = &'a mut dyn FnMut(&str, Node) -> Option<Node>;
 
 /// Where `${NAME}` is looked up; an argument, so that tests need not change the process.
 pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
