@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::policies::compile_compression;
 use super::values::compile_authorization;
-use super::{CompileError, CompiledRule, Compiler};
+use super::{CompileError, CompiledRoute, Compiler};
 use crate::config::document as written;
 use crate::config::values::Cidr;
 use crate::http::age::AgeLimits;
@@ -40,16 +40,16 @@ impl Compiler<'_> {
         id: u16,
         written: &written::Listener,
         document: &written::Document,
-        routes: &[(&written::Route, Vec<CompiledRule>)],
+        routes: &[CompiledRoute],
     ) -> Result<Listener, CompileError> {
         let mut table = TableBuilder::new();
-        for (route, rules) in routes {
+        for route in routes {
             let attached = route.listeners.is_empty() || route.listeners.contains(&written.name);
             let hosts = intersect(written.hostname.as_ref(), &route.hostnames);
             let (true, Some(hosts)) = (attached, hosts) else {
                 continue;
             };
-            for rule in rules {
+            for rule in &route.rules {
                 table.add(&hosts, rule.matches.clone(), Arc::clone(&rule.rule));
             }
         }

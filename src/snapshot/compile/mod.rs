@@ -30,6 +30,7 @@ use super::sparse::Maybe;
 use super::written::Written;
 use super::{AccessLogHandle, AdminSettings, DrainSettings, Snapshot};
 use crate::config::document as written;
+use crate::config::values::{HostPattern, Name};
 use crate::route::{HostMap, Match, PatternError};
 use crate::split::{Split, StickySplit};
 use crate::telemetry::access_log::{self, AccessLog};
@@ -123,7 +124,7 @@ impl<'a> Compiler<'a> {
     /// See [`CompileError`].
     pub(crate) fn compile(
         self,
-        document: written::Document,
+        mut document: written::Document,
         hash: u64,
     ) -> Result<Snapshot, CompileError> {
         let written = self.to_serve.then(|| Written::of(&document));
@@ -135,17 +136,24 @@ impl<'a> Compiler<'a> {
             let compiled = self.backend(backend)?;
             backends.insert(compiled.name().into(), compiled);
         }
-        let mut routes = Vec::new();
-        for route in &document.routes {
-            routes.push((route, self.route(route, &document, &backends)?));
+        let written_routes = std::mem::take(&mut document.routes);
+        let mut routes = Vec::with_capacity(written_routes.len());
+        // One by one, so that what is compiled takes the place of what was written.
+        for route in written_routes {
+            routes.push(CompiledRoute {
+                rules: self.route(&route, &document, &backends)?,
+                listeners: route.listeners,
+                hostnames: route.hostnames,
+            });
         }
         let ports = self.ports(&document, &routes, generation)?;
         let admin = document.admin.clone().unwrap_or_default();
         let drain = document.drain.clone().unwrap_or_default();
-        let rules: Vec<_> = routes
-            .iter()
-            .flat_map(|(_, rules)| rules.iter().map(|it| Arc::clone(&it.rule)))
+        let mut rules: Vec<_> = routes
+            .into_iter()
+            .flat_map(|route| route.rules.into_iter().map(|it| it.rule))
             .collect();
+        rules.shrink_to_fit();
         Ok(Snapshot {
             generation,
             hash,
@@ -225,7 +233,7 @@ impl<'a> Compiler<'a> {
     fn ports(
         &self,
         document: &written::Document,
-        routes: &[(&written::Route, Vec<CompiledRule>)],
+        routes: &[CompiledRoute],
         generation: u64,
     ) -> Result<BTreeMap<SocketAddr, Arc<Port>>, CompileError> {
         let mut by_address: BTreeMap<SocketAddr, Vec<(u16, &written::Listener)>> = BTreeMap::new();
@@ -319,7 +327,9 @@ impl<'a> Compiler<'a> {
         backends: &BTreeMap<Box<str>, Arc<Backend>>,
     ) -> Result<Vec<CompiledRule>, CompileError> {
         let limits = self.limits(route.name.as_str(), None, &route.limits);
-        let rule = |(position, rule): (usize, &written::Rule)| {
+        // Exactly as many: collecting results would take room for four at least, and of most there is one.
+        let mut rules = Vec::with_capacity(route.rules.len());
+        for (position, rule) in route.rules.iter().enumerate() {
             let name = rule
                 .name
                 .as_ref()
@@ -327,15 +337,15 @@ impl<'a> Compiler<'a> {
             let path = format!("{}/{name}", route.name);
             let rollout = document.rollouts.iter().find(|it| it.rule == path);
             let on_trial = rollout.and_then(|it| self.on_trial(it, rule));
-            self.rule(
+            rules.push(self.rule(
                 (route.name.as_str(), &limits),
                 &name,
                 rule,
                 backends,
                 on_trial,
-            )
-        };
-        route.rules.iter().enumerate().map(rule).collect()
+            )?);
+        }
+        Ok(rules)
     }
 
     fn rule(
@@ -350,12 +360,10 @@ impl<'a> Compiler<'a> {
             route: route.to_owned(),
             source,
         };
-        let matches = written
-            .matches
-            .iter()
-            .map(compile_match)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(pattern)?;
+        let mut matches = Vec::with_capacity(written.matches.len());
+        for one in &written.matches {
+            matches.push(compile_match(one).map_err(pattern)?);
+        }
         let earlier = self.earlier_rules.find(route, name);
         let metrics = self.metrics(route, name, written, earlier);
         let mut arms = Vec::with_capacity(written.backend_refs.len());
@@ -511,6 +519,13 @@ fn compile_retry(written: &written::Retry, rule: &written::Rule) -> Retry {
         body_bytes: usize::try_from(written.body_bytes.0).unwrap_or(usize::MAX),
         fallback: fallback.and_then(|name| references.position(|it| it.name == *name)),
     }
+}
+
+/// A route's rules, with where they are for.
+struct CompiledRoute {
+    listeners: Vec<Name>,
+    hostnames: Vec<HostPattern>,
+    rules: Vec<CompiledRule>,
 }
 
 /// A rule with the matches that lead to it; the table wants them apart.
