@@ -181,7 +181,7 @@ fn rule_view(rule: &Rule) -> RuleView {
         let duration = arm.metrics.duration();
         let quantile = |q| Some(duration?.quantile(q)?.as_secs_f64());
         ArmView {
-            name: arm.name.to_string(),
+            name: arm.name().to_owned(),
             weight,
             share: rule.share(index),
             resolved: arm.backend.is_some(),
@@ -191,8 +191,8 @@ fn rule_view(rule: &Rule) -> RuleView {
         }
     });
     RuleView {
-        route: rule.route.to_string(),
-        rule: rule.name.to_string(),
+        route: rule.route().to_owned(),
+        rule: rule.name().to_owned(),
         key: rule.sticky.as_ref().map(|sticky| sticky.source.to_string()),
         on_unavailable: match rule.on_unavailable {
             OnUnavailable::Shift => "shift",

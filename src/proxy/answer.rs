@@ -135,7 +135,7 @@ pub(super) fn finish_response(
     }
     if let (Some(Why::Shield), Some(pair)) = (outcome.why, &rule.on_trial)
         && pair.shield.as_ref().is_some_and(|shield| shield.tells)
-        && let Ok(name) = HeaderValue::try_from(&*choice.arm.name)
+        && let Ok(name) = HeaderValue::try_from(choice.arm.name())
     {
         response.headers_mut().insert(X_WEIR_SHIELDED, name);
     }

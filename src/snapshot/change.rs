@@ -18,11 +18,11 @@ pub(crate) struct Change {
 impl Change {
     /// Compares what was written.
     pub(crate) fn between(old: &Written, new: &Written) -> Self {
-        let sorted = |written: &'_ Written| {
-            let mut objects: Vec<_> = written.objects().to_vec();
+        fn sorted(written: &Written) -> Vec<&Object> {
+            let mut objects: Vec<_> = written.objects().iter().collect();
             objects.sort_unstable();
             objects
-        };
+        }
         let (old, new) = (sorted(old), sorted(new));
         let mut change = Self::default();
         let (mut before, mut after) = (old.iter().peekable(), new.iter().peekable());

@@ -49,7 +49,7 @@ impl Hook {
 impl Rollout {
     /// `route/rule`.
     pub(crate) fn path(&self) -> String {
-        format!("{}/{}", self.rule.route, self.rule.name)
+        format!("{}/{}", self.rule.route(), self.rule.name())
     }
 
     pub(crate) fn stable(&self) -> Option<&Arm> {

@@ -23,8 +23,6 @@ use crate::upstream::budget::Budget;
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Rule {
-    pub(crate) route: Arc<str>,
-    pub(crate) name: Arc<str>,
     pub(crate) filters: Maybe<Filters>,
     /// Those that it shares with the other rules of its route.
     pub(crate) route_limits: Option<Arc<Limits>>,
@@ -39,14 +37,14 @@ pub(crate) struct Rule {
     /// Two of its arms, where a rollout divides traffic between them.
     pub(crate) on_trial: Option<Box<OnTrial>>,
     pub(crate) draws: Draws,
-    /// For answers without a backend.
+    pub(crate) workers: u32,
+    /// For answers without a backend; they know its names, too.
     pub(crate) metrics: RouteMetrics,
 }
 
 /// One backendRef.
 #[derive(Debug)]
 pub(crate) struct Arm {
-    pub(crate) name: Arc<str>,
     /// `None`: the reference cannot be resolved, and its share gets 500.
     pub(crate) backend: Option<Arc<Backend>>,
     pub(crate) filters: Maybe<Filters>,
@@ -55,27 +53,26 @@ pub(crate) struct Arm {
     /// What sending again may cost this backend; `None` where nothing is sent again.
     pub(crate) budget: Option<Arc<Budget>>,
     pub(crate) hedge: Option<Box<Hedge>>,
+    /// They know the backend's name.
     pub(crate) metrics: RouteMetrics,
 }
 
-/// How far the draws of a rule have come. One a worker: each has its own stream, from its first draw on.
-#[derive(Debug)]
-pub(crate) struct Draws {
-    workers: usize,
-    states: OnceLock<Box<[CachePadded<Mutex<DrawState>>]>>,
+impl Arm {
+    /// Name of the backend.
+    pub(crate) fn name(&self) -> &str {
+        self.metrics.labels().2
+    }
 }
 
-impl Draws {
-    pub(crate) fn new(workers: usize) -> Self {
-        Self {
-            workers: workers.max(1),
-            states: OnceLock::new(),
-        }
-    }
+/// How far the draws of a rule have come. One a worker: each has its own stream, from its first draw on.
+#[derive(Debug, Default)]
+pub(crate) struct Draws(OnceLock<Box<[CachePadded<Mutex<DrawState>>]>>);
 
-    fn of(&self, worker: usize) -> &Mutex<DrawState> {
-        let all = || (0..self.workers).map(|_| CachePadded::default()).collect();
-        &self.states.get_or_init(all)[worker % self.workers]
+impl Draws {
+    fn of(&self, worker: usize, workers: u32) -> &Mutex<DrawState> {
+        let all = || (0..workers.max(1)).map(|_| CachePadded::default());
+        let states = self.0.get_or_init(|| all().collect());
+        &states[worker % states.len()]
     }
 }
 
@@ -283,6 +280,16 @@ pub(crate) enum NoChoice {
 }
 
 impl Rule {
+    /// Name of its route.
+    pub(crate) fn route(&self) -> &str {
+        self.metrics.labels().0
+    }
+
+    /// Its name within the route.
+    pub(crate) fn name(&self) -> &str {
+        self.metrics.labels().1
+    }
+
     /// Chooses the arm for one request.
     ///
     /// # Errors
@@ -445,7 +452,7 @@ impl Rule {
         if self.split.arms().len() < 2 {
             return self.split.draw(&mut DrawState::default(), rng);
         }
-        let state = self.draws.of(worker).lock();
+        let state = self.draws.of(worker, self.workers).lock();
         let mut state = state.unwrap_or_else(PoisonError::into_inner);
         self.split.draw(&mut state, rng)
     }
@@ -500,7 +507,7 @@ impl Rule {
         let wanted = by_header.or_else(by_cookie)?;
         self.split
             .arms()
-            .position(|arm| arm.name.as_bytes() == wanted)
+            .position(|arm| arm.name().as_bytes() == wanted)
     }
 }
 

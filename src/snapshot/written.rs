@@ -5,7 +5,6 @@
 
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, Write};
-use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -25,7 +24,7 @@ pub(crate) struct Written {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Object {
     pub(crate) kind: Kind,
-    pub(crate) name: Arc<str>,
+    pub(crate) name: Box<str>,
     /// Of its content, defaults included.
     pub(crate) fingerprint: u64,
 }

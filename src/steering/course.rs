@@ -449,7 +449,7 @@ impl Course {
 /// Divides as a saved state says, without going on; tells how.
 pub(super) fn look(rollout: &Rollout, saved: Option<&Value>, now: Moment) -> String {
     let (name, candidate) = (&rollout.name, rollout.candidate());
-    let candidate = candidate.map_or("", |arm| &*arm.name);
+    let candidate = candidate.map_or("", |arm| arm.name());
     let state = saved.and_then(|saved| State::restore(&saved.to_string(), now).ok());
     let Some(state) = state else {
         return format!(

@@ -162,7 +162,7 @@ pub(super) fn of(parts: &Parts<'_>) -> RolloutView {
     let share = rollout.trial.share();
     let weights = state.weights(&rollout.plan, rollout.file);
     let name = |arm: Option<&crate::snapshot::rule::Arm>| {
-        arm.map_or_else(String::new, |arm| arm.name.to_string())
+        arm.map_or_else(String::new, |arm| arm.name().to_owned())
     };
     let (requests, failures) = state.evidence().requests();
     let outlook = rollout.plan.outlook(share, parts.rps);

@@ -110,16 +110,6 @@ impl RuleMetrics {
         Self::new(registry, none(), none(), [], None).without_backend()
     }
 
-    /// Name of the route.
-    pub(crate) fn route(&self) -> Arc<str> {
-        Arc::clone(&self.route)
-    }
-
-    /// Name of the rule.
-    pub(crate) fn rule(&self) -> Arc<str> {
-        Arc::clone(&self.rule)
-    }
-
     /// Those of the backendRef with this index.
     pub(crate) fn of(self: &Arc<Self>, index: usize) -> RouteMetrics {
         RouteMetrics {
@@ -161,11 +151,6 @@ impl RouteMetrics {
     /// Those of all backends of the rule.
     pub(crate) fn of_rule(&self) -> &RuleMetrics {
         &self.of
-    }
-
-    /// Name of the backend.
-    pub(crate) fn backend(&self) -> Arc<str> {
-        Arc::clone(&self.part().backend)
     }
 
     /// The label values: route, rule, backend.

@@ -224,7 +224,7 @@ fn candidate(candidate: &route::Candidate<'_, Arc<Rule>>) -> Candidate {
 }
 
 fn named(rule: &Rule) -> String {
-    format!("{}/{}", rule.route, rule.name)
+    format!("{}/{}", rule.route(), rule.name())
 }
 
 fn key(source: &KeySource, asking: &Asking<'_>) -> Key {
@@ -319,7 +319,7 @@ impl Outcomes<'_> {
         let share = |(index, arm): (usize, &Arm)| {
             let weight = self.rule.split.weight(index);
             Share {
-                name: arm.name.to_string(),
+                name: arm.name().to_owned(),
                 weight,
                 share: self.rule.share(index),
                 chosen: 0,
@@ -378,7 +378,7 @@ impl Outcomes<'_> {
             endpoints: self
                 .world
                 .endpoints
-                .get(&*arm.name)
+                .get(arm.name())
                 .cloned()
                 .unwrap_or_default(),
             rewritten: authority != target.authority || uri != parts.uri,

@@ -22,7 +22,7 @@ impl<'a> EarlierRules<'a> {
         let rules = snapshot.map_or(&[][..], |snapshot| &snapshot.rules);
         let mut routes = HashMap::new();
         for (index, rule) in rules.iter().enumerate() {
-            let range = routes.entry(&*rule.route).or_insert(index..index);
+            let range = routes.entry(rule.route()).or_insert(index..index);
             range.end = index + 1;
         }
         Self { rules, routes }
@@ -36,6 +36,6 @@ impl<'a> EarlierRules<'a> {
 
     pub(super) fn find(&self, route: &str, name: &str) -> Option<&'a Rule> {
         let mut rules = self.of_route(route).iter();
-        rules.find(|rule| *rule.name == *name).map(|rule| &**rule)
+        rules.find(|rule| rule.name() == name).map(|rule| &**rule)
     }
 }

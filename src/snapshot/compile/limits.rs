@@ -31,7 +31,7 @@ impl Compiler<'_> {
         let mut rules = self.earlier_rules.of_route(route).iter();
         let earlier = rules.find_map(|it| match rule {
             None => it.route_limits.as_ref(),
-            Some(rule) if *it.name == *rule => it.limits.as_ref(),
+            Some(rule) if it.name() == rule => it.limits.as_ref(),
             Some(_) => None,
         });
         let bound = earlier.and_then(|earlier| earlier.in_flight.as_ref());
@@ -81,7 +81,7 @@ impl Compiler<'_> {
             .find(route, rule)
             .into_iter()
             .flat_map(|it| it.split.arms())
-            .filter(|arm| *arm.name == *backend)
+            .filter(|arm| arm.name() == backend)
             .filter_map(|arm| match &arm.hedge.as_ref()?.after {
                 After::Learnt(percentile) => Some(percentile),
                 After::Fixed(_) => None,

@@ -392,8 +392,6 @@ impl<'a> Compiler<'a> {
         };
         let force = written.split.force.as_ref();
         let rule = Rule {
-            route: metrics.route(),
-            name: metrics.rule(),
             filters: compile_filters(&owner([route, name, NONE]), &written.filters)?.into(),
             timeouts: Maybe::from(Timeouts {
                 request: timeout(written.timeouts.request),
@@ -407,7 +405,8 @@ impl<'a> Compiler<'a> {
                 .retry
                 .as_ref()
                 .map(|retry| Box::new(compile_retry(retry, written))),
-            draws: Draws::new(self.workers),
+            draws: Draws::default(),
+            workers: u32::try_from(self.workers).unwrap_or(u32::MAX),
             split: Split::divided(arms, division),
             sticky: sticky.map(Box::new),
             on_trial: on_trial.map(Box::new),
@@ -462,7 +461,6 @@ impl<'a> Compiler<'a> {
         let backend = backends.get(name).filter(|_| resolvable);
         let policy = backend.map(|backend| &backend.settings().balancing.policy);
         Ok(Arm {
-            name: metrics.backend(),
             balanced_by: policy.and_then(balanced_by).map(Box::new),
             backend: backend.cloned(),
             filters: compile_filters(&owner, &written.filters)?.into(),
@@ -483,7 +481,7 @@ fn budget(earlier: Option<&Rule>, backend: &str, retry: &written::Retry) -> Arc<
     let same = earlier
         .iter()
         .flat_map(|it| it.split.arms())
-        .find(|arm| *arm.name == *backend)
+        .find(|arm| arm.name() == backend)
         .and_then(|arm| arm.budget.as_ref())
         .filter(|budget| budget.settings() == settings);
     same.map_or_else(|| Budget::new(settings), Arc::clone)

@@ -90,7 +90,7 @@ impl Compiler<'_> {
         for written in &document.rollouts {
             let rule = rules
                 .iter()
-                .find(|rule| format!("{}/{}", rule.route, rule.name) == written.rule);
+                .find(|rule| format!("{}/{}", rule.route(), rule.name()) == written.rule);
             let Some((rule, pair)) = rule.and_then(|rule| Some((rule, rule.on_trial.as_ref()?)))
             else {
                 continue;
