@@ -98,10 +98,15 @@ pub(crate) fn unavailable(why: &'static str) -> HeaderMap {
     ])
 }
 
-/// Whether the call failed by the server's fault: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL,
-/// UNAVAILABLE, DATA_LOSS.
+/// Whether it is the server's fault: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE,
+/// DATA_LOSS.
+pub(crate) fn is_fault(status: u8) -> bool {
+    matches!(status, 2 | 4 | 12..=15)
+}
+
+/// Whether the call failed by the server's fault.
 pub(crate) fn is_failure(fields: &HeaderMap) -> bool {
-    matches!(failed(fields), Some(2 | 4 | 12..=15))
+    failed(fields).is_some_and(is_fault)
 }
 
 #[cfg(test)]

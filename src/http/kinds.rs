@@ -41,6 +41,8 @@ impl Kinds {
     pub(crate) const ALIAS: Self = Self(1 << 17);
     /// Our own: `x-weir-`, each hyphen maybe an underscore.
     pub(crate) const OWN: Self = Self(1 << 18);
+    /// Of an answer: a call of gRPC has ended with its head.
+    pub(crate) const GRPC_STATUS: Self = Self(1 << 19);
 
     /// Those of all fields of a head.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
@@ -69,6 +71,7 @@ impl Kinds {
     /// The library has no short form of these names.
     fn of_other(name: &str) -> Self {
         match name.as_bytes().first() {
+            Some(b'g') if name == "grpc-status" => Self::GRPC_STATUS,
             Some(b'h') if name == "http2-settings" => Self::REQUEST_HOP,
             Some(b'k') if name == "keep-alive" => Self::HOP,
             Some(b'p') if name == "proxy-connection" => Self::HOP,
@@ -144,6 +147,7 @@ mod tests {
         ("x-forwarded-for", Kinds::FORWARDED_FOR),
         ("x-forwarded-proto", Kinds::FORWARDED_PROTO),
         ("x-forwarded-host", Kinds::FORWARDED_HOST),
+        ("grpc-status", Kinds::GRPC_STATUS),
     ];
     const HOP: &[&str] = &["keep-alive", "proxy-connection", "te", "upgrade"];
     const FORGEABLE: &[&str] = &[

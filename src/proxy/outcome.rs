@@ -323,9 +323,10 @@ impl Finish for Outcome {
     }
 
     fn finish(mut self: Box<Self>, end: End, bytes: u64) {
+        let now = Instant::now();
         if let Some(assigned) = &mut self.assigned {
             match end {
-                End::Complete => assigned.finished(),
+                End::Complete => assigned.finished(now),
                 End::Upstream | End::Deadline => assigned.broke(First::Lost),
                 // It has waited at least that long.
                 End::Client => {}
@@ -333,7 +334,6 @@ impl Finish for Outcome {
                 End::Recalled => assigned.repeated(),
             }
         }
-        let now = Instant::now();
         let request_ended = self
             .progress
             .as_ref()

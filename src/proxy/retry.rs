@@ -18,6 +18,7 @@ use super::failure::Failure;
 use super::hedge;
 use super::outcome::Outcome;
 use crate::http::body::RequestBody;
+use crate::http::kinds::Kinds;
 use crate::http::replay::Replay;
 use crate::http::{grpc, upgrade};
 use crate::rollout::Arm as Side;
@@ -445,9 +446,10 @@ fn first(result: &Result<Served<'_>, ProxyError>, pair: &OnTrial) -> First {
         Ok(served) => {
             let response = &served.answered.response;
             let status = response.status();
-            let bad_call = grpc::failed_at_once(response)
-                .is_some_and(|code| pair.bad_grpc_codes.contains(&code));
-            if status.is_server_error() || grpc::is_failure(response.headers()) {
+            let call = served.answered.kinds.has(Kinds::GRPC_STATUS);
+            let call = call.then(|| grpc::failed_at_once(response)).flatten();
+            let bad_call = call.is_some_and(|code| pair.bad_grpc_codes.contains(&code));
+            if status.is_server_error() || call.is_some_and(grpc::is_fault) {
                 First::Error
             } else if bad_call || pair.bad_codes.contains(&status.as_u16()) {
                 First::Custom

@@ -139,15 +139,15 @@ impl Assigned {
         }
         match first {
             First::Good | First::ClientError | First::Custom if has_length => {}
-            First::Good | First::ClientError | First::Custom => self.finished(),
+            First::Good | First::ClientError | First::Custom => self.finished(Instant::now()),
             First::Error | First::Lost | First::LeftOut => self.end(),
         }
     }
 
     /// The answer has come as a whole.
-    pub(crate) fn finished(&mut self) {
+    pub(crate) fn finished(&mut self, at: Instant) {
         if self.is_timed {
-            let took = self.began.elapsed();
+            let took = at.saturating_duration_since(self.began);
             if self.arm == Arm::Stable {
                 let all = &self.trial.durations;
                 if let Some(durations) = all.get(self.worker % all.len().max(1)) {

@@ -1,7 +1,7 @@
 //! What is counted, of whom, and how often.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -241,7 +241,7 @@ fn an_answer_of_known_length_is_timed_as_a_whole() {
             "waited for until it is timed"
         );
         assert_eq!(trial.durations().count(), u64::from(!has_length));
-        one.finished();
+        one.finished(Instant::now());
         assert_eq!(trial.durations().count(), u64::from(has_length));
         assert_eq!(collect(&trial).open, []);
     }

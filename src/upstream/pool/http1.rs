@@ -146,7 +146,8 @@ impl Kept {
             if !wanted.repeatable {
                 tokio::task::yield_now().await;
             }
-            if idle.is_closed(&mut pool.context()) {
+            // One that was not touched is as it was when it was kept.
+            if pool.watch.is_touched() && idle.is_closed(&mut pool.context()) {
                 this.closed_after(spent);
                 continue;
             }

@@ -23,6 +23,11 @@ impl Watch {
         })
     }
 
+    /// Whether it was woken since the last call of [`was_touched`](Self::was_touched).
+    pub(super) fn is_touched(&self) -> bool {
+        self.touched.load(Ordering::Relaxed)
+    }
+
     /// Whether it was woken since the last call.
     pub(super) fn was_touched(&self) -> bool {
         self.touched.swap(false, Ordering::Relaxed)
