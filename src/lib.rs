@@ -5,7 +5,7 @@
 //!
 //! 1. [`listener`] accepts a connection on one of its workers, shakes hands where it has TLS
 //!    ([`tls`]) and hands it to [`http`], which finds out which HTTP it speaks and reads a
-//!    head, by itself or with hyper.
+//!    head, by itself or with hyper or `h2`.
 //! 2. [`proxy::handler`](proxy) takes one look at the [`snapshot`] and everything after uses that:
 //!    canonical authority and path ([`http`]), the rule ([`route`]), the backend ([`split`]), the
 //!    endpoint and a connection to it ([`upstream`]).

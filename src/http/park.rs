@@ -87,7 +87,7 @@ where
     let stop = http1::UpgradeableConnection::graceful_shutdown;
     match drive(Pin::new(&mut connection), control, stop).await {
         Some(Ok(())) => Idle::Ended(Ended::Closed),
-        Some(Err(error)) if error.is_parse() => Idle::Ended(Ended::Protocol(error)),
+        Some(Err(error)) if error.is_parse() => Idle::Ended(Ended::Protocol(error.into())),
         Some(Err(_)) => Idle::Ended(Ended::Io),
         // Nothing has come since the last request, so there is nothing in hyper's buffer; nor is there
         // a connection without parts, as that is one which has been upgraded and so has ended.

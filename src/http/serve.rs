@@ -1,6 +1,6 @@
 //! Drives one connection of a client: which HTTP it speaks, its deadlines, its orderly end.
 //!
-//! Owns hyper's side of HTTP/2 and the state that tells an idle connection from a busy one.
+//! Owns the end of an HTTP/2 connection and the state that tells an idle connection from a busy one.
 //! Must not know what the service does.
 //!
 //! A connection has no timer of its own. It notes on a coarse clock since when it is in its state,
@@ -19,20 +19,18 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::{Service, service_fn};
-use hyper_util::rt::TokioIo;
+use hyper::service::Service;
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use super::age::{Age, AgeLimits, Past};
 use super::body::{DownstreamBody, ResponseBody};
 use super::flood::{Budget, Limits};
+use super::http2;
 use super::park::{self, PARK_AFTER};
 use super::server::Client;
 use super::socket::{Framed, Watched};
-use super::stall::{Carried, Noted, Paced, Sending, Signals, Stall, Streams};
+use super::stall::{Carried, Noted, Signals, Stall};
 use crate::telemetry::http2::Http2Limit;
 use crate::tls::stream::Stream;
 
@@ -132,10 +130,9 @@ impl Control {
         })
     }
 
-    /// For the tunnel that the connection, or its stream that is polled now, becomes. It is as old.
-    pub(crate) fn tunnel(&self) -> (Rc<Self>, Sending) {
-        let tunnel = Self::of(Rc::clone(&self.clock), self.age.clone());
-        (tunnel, self.stall.tunnel())
+    /// For the tunnel that the connection, or one of its streams, becomes. It is as old.
+    pub(crate) fn tunnel(&self) -> Rc<Self> {
+        Self::of(Rc::clone(&self.clock), self.age.clone())
     }
 
     /// From now on its age is bounded. `chance` from 0 to 1.
@@ -224,7 +221,7 @@ impl Control {
             Past::Limit | Past::None => {}
         }
         match self.state.get() {
-            // hyper closes an idle connection that is asked to end, but not one without any request
+            // The engines close an idle connection that is asked to end, but not one without any request
             // yet, nor one whose client does not take the rest of its answers.
             State::Idle if self.close.get() == Close::Graceful => {
                 let asked = now.saturating_duration_since(self.asked.get());
@@ -303,7 +300,7 @@ pub(crate) enum Ended {
     /// In order, or because it was asked to.
     Closed,
     /// What came was not HTTP.
-    Protocol(hyper::Error),
+    Protocol(Box<dyn Error + Send + Sync>),
     /// Too much of something came.
     Flood(Http2Limit),
     /// The peer went away or the network failed.
@@ -318,8 +315,9 @@ pub(crate) async fn serve<S>(
     service: S,
 ) -> Ended
 where
-    S: Service<Request<DownstreamBody>, Response = Response<ResponseBody>> + 'static,
+    S: Service<Request<DownstreamBody>, Response = Response<ResponseBody>> + Unpin,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
+    S::Future: Unpin + 'static,
 {
     let http2 = match &stream {
         // What is not spoken was not offered. Without ALPN it is HTTP/1.1 (RFC 9113, 3.2) where
@@ -350,37 +348,16 @@ async fn serve_http2<S>(
     service: S,
 ) -> Ended
 where
-    S: Service<Request<DownstreamBody>, Response = Response<ResponseBody>> + 'static,
+    S: Service<Request<DownstreamBody>, Response = Response<ResponseBody>> + Unpin,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
+    S::Future: Unpin + 'static,
 {
     let budget = Budget::of_client(options.http2.clone(), control.clock.get());
     let socket = Framed::new(socket, budget, Rc::clone(&control.clock));
-    let stall = Rc::clone(&control.stall);
-    let service = service_fn(move |request: Request<Incoming>| {
-        let answer = service.call(request.map(DownstreamBody::Hyper));
-        let stall = Rc::clone(&stall);
-        async move { Ok::<_, S::Error>(answer.await?.map(|body| Paced::new(body, stall))) }
-    });
     let result = {
-        let connection = http2::Builder::new(Streams(Rc::clone(&control.stall)))
-            .max_concurrent_streams(options.http2.streams)
-            .max_header_list_size(u32::try_from(options.header_bytes).unwrap_or(u32::MAX))
-            .max_pending_accept_reset_streams(options.http2.pending_resets)
-            .max_local_error_reset_streams(options.http2.local_resets)
-            // Uploads that wait for their backends cost at most the connection's window, and one of
-            // them not all of it.
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            // The least that the RFC allows, and its default: what a frame or a table may hold.
-            .max_frame_size(16 * 1024)
-            .header_table_size(4096)
-            // WebSocket over HTTP/2 (RFC 8441). Any other CONNECT is refused.
-            .enable_connect_protocol()
-            // A reader that does not read costs at most this much a stream.
-            .max_send_buf_size(64 * 1024)
-            .serve_connection(TokioIo::new(socket.clone()), service);
-        let stop = http2::Connection::graceful_shutdown;
-        let driven = drive(pin!(connection), control, stop).await;
+        let (socket, stall) = (socket.clone(), Rc::clone(&control.stall));
+        let connection = http2::server::Connection::new(socket, options, service, stall);
+        let driven = drive(pin!(connection), control, http2::server::Connection::end).await;
         driven.unwrap_or(Ok(()))
     };
     let (over, told) = socket.budget(|budget| (budget.over(), budget.has_said_goodbye()));
@@ -389,26 +366,21 @@ where
     }
     match (over, result) {
         (Some(limit), _) => Ended::Flood(limit),
-        (None, Err(error)) if told => Ended::Protocol(error),
+        (None, Err(error)) if told => Ended::Protocol(error.into()),
         (None, Ok(())) => Ended::Closed,
         (None, Err(_)) => Ended::Io,
     }
 }
 
-/// Bytes of a request's body that are taken ahead of the backend.
-const STREAM_WINDOW: u32 = 256 * 1024;
-/// The same, of all requests of a connection.
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
-
 /// Polls the connection, and tells it when to end; `None` when it is idle and may be parked. What has
 /// arrived is read before the connection is told, so that a request already in the socket is served.
-pub(super) async fn drive<C>(
+pub(super) async fn drive<C, E>(
     mut connection: Pin<&mut C>,
     control: &Control,
     graceful: impl Fn(Pin<&mut C>),
-) -> Option<hyper::Result<()>>
+) -> Option<Result<(), E>>
 where
-    C: Future<Output = hyper::Result<()>>,
+    C: Future<Output = Result<(), E>>,
 {
     let mut told = false;
     poll_fn(|cx| {

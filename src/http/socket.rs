@@ -1,4 +1,4 @@
-//! A client's socket as hyper sees it: what comes and goes is noted on the way.
+//! A client's socket as an engine sees it: what comes and goes is noted on the way.
 //!
 //! Owns the orderly close of a socket, and what a client over a bound of HTTP/2 is told. Must not know
 //! requests, nor which bound there is.
@@ -262,7 +262,7 @@ impl AsyncWrite for Watched {
 }
 
 /// The socket of an HTTP/2 connection: every frame is counted, and none is read from a client that is
-/// over a bound. Shared, so that it is still there when hyper has given up.
+/// over a bound. Shared, so that it is still there when the engine has given up.
 #[derive(Debug, Clone)]
 pub(super) struct Framed(Rc<RefCell<Counted>>);
 
@@ -278,7 +278,7 @@ struct Counted {
 /// as long as something comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
-    /// As much as hyper has room for.
+    /// As much as the engine has room for.
     Long,
     /// The last read was full of frames.
     Over,
@@ -296,7 +296,7 @@ impl Framed {
         })))
     }
 
-    /// Ends the connection once hyper has let go of it: tells the client why if nobody has, and lets
+    /// Ends the connection once the engine has let go of it: tells the client why if nobody has, and lets
     /// it read that. One that was over a bound is held for a moment before it sees the end, as it would
     /// be back at once.
     pub(super) async fn dismiss(self) {
@@ -331,7 +331,7 @@ impl Framed {
 }
 
 impl Counted {
-    /// hyper takes an error of the socket for its end, and says nothing more.
+    /// The engine takes an error of the socket for its end, and says nothing more.
     fn check(&self) -> io::Result<()> {
         match self.budget.over() {
             Some(limit) => Err(io::Error::other(limit.as_str())),

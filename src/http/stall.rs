@@ -5,7 +5,6 @@
 //! but that one, nor what is written.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
@@ -14,12 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
-use hyper::rt::Executor;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-use super::body::{Cut, ResponseBody};
 
 /// What a socket says of itself. hyper wants the socket `Send`, so it is atomic; one thread uses it.
 #[derive(Debug, Default)]
@@ -126,28 +120,32 @@ pub(super) struct Stall {
     clock: Rc<Cell<Instant>>,
     /// The number of writes at the last sweep, and since when it is that.
     writes: Cell<(u32, Instant)>,
-    streams: RefCell<Vec<Weak<Waiting>>>,
-    /// Of the tunnel that the stream which is polled now is about to become.
-    tunnel: RefCell<Option<Rc<Waiting>>>,
-    asked: Cell<Asked>,
+    streams: RefCell<Vec<Weak<Place>>>,
     /// What ends now ends because its client did not read.
     cutting: Cell<bool>,
 }
 
-/// Whether the stream that was polled last has asked for more of its body, and got it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked {
-    No,
-    Given,
-    NotYet,
-}
+/// A stream of HTTP/2, as far as it waits for its client.
+#[derive(Debug, Default)]
+pub(super) struct Waiting(Option<Rc<Place>>);
 
-/// A stream that has bytes and no window to send them in.
+/// Of a stream that has had bytes and no window to send them in.
 #[derive(Debug)]
-struct Waiting {
-    since: Cell<Option<Instant>>,
+struct Place {
+    /// Which piece of its body it wants to send, and since when.
+    piece: Cell<Option<(u32, Instant)>>,
     late: Cell<bool>,
     waker: RefCell<Waker>,
+}
+
+impl Waiting {
+    /// It has nothing to send, or may send it.
+    pub(super) fn goes_on(&self) {
+        if let Some(place) = &self.0 {
+            place.piece.set(None);
+            place.late.set(false);
+        }
+    }
 }
 
 impl Stall {
@@ -158,8 +156,6 @@ impl Stall {
             clock,
             writes: Cell::new((0, now)),
             streams: RefCell::default(),
-            tunnel: RefCell::default(),
-            asked: Cell::new(Asked::No),
             cutting: Cell::new(false),
         }
     }
@@ -180,7 +176,7 @@ impl Stall {
             let Some(stream) = stream.upgrade() else {
                 return false;
             };
-            if stream.since.get().is_some_and(late) {
+            if stream.piece.get().is_some_and(|(_, since)| late(since)) {
                 stream.late.set(true);
                 stream.waker.borrow().wake_by_ref();
             }
@@ -193,177 +189,29 @@ impl Stall {
         stalled
     }
 
-    /// The stream that is polled now becomes a tunnel. Its sending half is a task of the engine's, which
-    /// goes on until the client has taken everything.
-    pub(super) fn tunnel(&self) -> Sending {
-        let waiting = Rc::new(Waiting {
-            since: Cell::new(None),
-            late: Cell::new(false),
-            waker: RefCell::new(Waker::noop().clone()),
-        });
-        self.streams.borrow_mut().push(Rc::downgrade(&waiting));
-        *self.tunnel.borrow_mut() = Some(Rc::clone(&waiting));
-        Sending {
-            waiting,
-            clock: Rc::clone(&self.clock),
-        }
-    }
-
-    /// Notes where the stream stands that has just been polled and is not done; whether it is over.
-    fn note(&self, waiting: &mut Option<Rc<Waiting>>, cx: &Context<'_>) -> bool {
-        let since = match self.asked.get() {
-            Asked::No => None,
-            Asked::NotYet => Some(None),
-            Asked::Given => Some(Some(self.clock.get())),
-        };
-        if waiting.is_none() && matches!(since, Some(Some(_))) {
-            let stream = Rc::new(Waiting {
-                since: Cell::new(None),
+    /// Notes that a stream has no room for this piece of its body; whether it has waited too long.
+    pub(super) fn waits(&self, waiting: &mut Waiting, piece: u32, cx: &Context<'_>) -> bool {
+        let place = waiting.0.get_or_insert_with(|| {
+            let place = Rc::new(Place {
+                piece: Cell::new(None),
                 late: Cell::new(false),
                 waker: RefCell::new(cx.waker().clone()),
             });
-            self.streams.borrow_mut().push(Rc::downgrade(&stream));
-            *waiting = Some(stream);
-        }
-        let Some(stream) = waiting else {
-            return false;
-        };
-        if let Some(since) = since {
-            stream.since.set(since);
-            stream.late.set(false);
-        }
-        stream.waker.borrow_mut().clone_from(cx.waker());
-        stream.late.get()
-    }
-}
-
-/// What is still sent of a tunnel that has ended: the client may take it within the limit.
-#[derive(Debug)]
-pub(crate) struct Sending {
-    waiting: Rc<Waiting>,
-    clock: Rc<Cell<Instant>>,
-}
-
-impl Sending {
-    /// The client has had its time.
-    pub(crate) fn cut(&self) {
-        self.waiting.late.set(true);
-        self.waiting.waker.borrow().wake_by_ref();
-    }
-}
-
-impl Drop for Sending {
-    fn drop(&mut self) {
-        self.waiting.since.set(Some(self.clock.get()));
-    }
-}
-
-/// Runs the streams of one connection on this worker's thread. Dropping a stream that is not done
-/// resets it (`CANCEL`), and nothing else on the connection.
-#[derive(Debug, Clone)]
-pub(super) struct Streams(pub(super) Rc<Stall>);
-
-impl<F> Executor<F> for Streams
-where
-    F: Future + 'static,
-{
-    fn execute(&self, stream: F) {
-        let stall = Rc::clone(&self.0);
-        // The connection runs streams; what a stream runs is the half of a tunnel.
-        let tunnel = stall.tunnel.take();
-        // A task is moved several times before and after it runs.
-        let mut stream = Some(Box::pin(stream));
-        drop(tokio::task::spawn_local(async move {
-            let mut waiting = tunnel;
-            poll_fn(|cx| {
-                stall.asked.set(Asked::No);
-                let Some(running) = &mut stream else {
-                    return Poll::Ready(());
-                };
-                let polled = running.as_mut().poll(cx);
-                stall.tunnel.take();
-                if polled.is_ready() {
-                    return Poll::Ready(());
-                }
-                if !stall.note(&mut waiting, cx) {
-                    return Poll::Pending;
-                }
-                let outer = stall.cutting.replace(true);
-                stream = None;
-                stall.cutting.set(outer);
-                Poll::Ready(())
-            })
-            .await;
-        }));
-    }
-}
-
-/// Bytes that a stream must get rid of within the limit to count as moving.
-const PIECE: usize = 16 * 1024;
-
-/// A body on a stream of HTTP/2: in pieces, and noting whether there was one to give.
-pub(super) struct Paced {
-    body: ResponseBody,
-    rest: Bytes,
-    stall: Rc<Stall>,
-}
-
-impl Paced {
-    pub(super) fn new(body: ResponseBody, stall: Rc<Stall>) -> Self {
-        Self {
-            body,
-            rest: Bytes::new(),
-            stall,
-        }
-    }
-
-    fn piece(&mut self, mut bytes: Bytes) -> Frame<Bytes> {
-        self.rest = bytes.split_off(bytes.len().min(PIECE));
-        Frame::data(bytes)
-    }
-}
-
-impl Body for Paced {
-    type Data = Bytes;
-    type Error = Cut;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        let this = self.get_mut();
-        let polled = if this.rest.is_empty() {
-            Pin::new(&mut this.body).poll_frame(cx)
-        } else {
-            let rest = std::mem::take(&mut this.rest);
-            Poll::Ready(Some(Ok(Frame::data(rest))))
-        };
-        this.stall.asked.set(if polled.is_ready() {
-            Asked::Given
-        } else {
-            Asked::NotYet
+            self.streams.borrow_mut().push(Rc::downgrade(&place));
+            place
         });
-        polled.map(|frame| {
-            frame.map(|frame| {
-                frame.map(|frame| match frame.into_data() {
-                    Ok(bytes) => this.piece(bytes),
-                    Err(other) => other,
-                })
-            })
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let mut hint = self.body.size_hint();
-        let rest = self.rest.len() as u64;
-        if let Some(upper) = hint.upper() {
-            hint.set_upper(upper.saturating_add(rest));
+        if place.piece.get().is_none_or(|(before, _)| before != piece) {
+            place.piece.set(Some((piece, self.clock.get())));
+            place.late.set(false);
         }
-        hint.set_lower(hint.lower().saturating_add(rest));
-        hint
+        place.waker.borrow_mut().clone_from(cx.waker());
+        place.late.get()
+    }
+
+    /// Ends what its client has not taken in time.
+    pub(super) fn cut<T>(&self, untaken: T) {
+        let outer = self.cutting.replace(true);
+        drop(untaken);
+        self.cutting.set(outer);
     }
 }

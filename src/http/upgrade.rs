@@ -3,13 +3,15 @@
 //! Owns what counts as an upgrade and the copying of bytes. Must not know routes.
 
 use http::header::{CONNECTION, UPGRADE};
-use http::{HeaderMap, HeaderValue, Method, Response, Version};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Response, Version};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
+use tokio::io::copy_bidirectional;
+use tokio_util::either::Either;
 
 use super::body::UpstreamBody;
-use super::http2_client::Tunnel;
+use super::http2::Tunnel;
+use super::http2::server::Promised;
 use super::serve::Control;
 use super::websocket;
 
@@ -19,21 +21,41 @@ pub(crate) struct Asked {
     /// The protocol that it wants to switch to.
     pub(crate) protocol: HeaderValue,
     /// Its half of the tunnel.
-    pub(crate) client: OnUpgrade,
+    pub(crate) client: Half,
     /// Of an extended CONNECT: the key that stands for it (see [`super::websocket`]).
     pub(crate) key: Option<HeaderValue>,
 }
 
-/// The endpoint's half of a tunnel.
+/// One side's half of a tunnel.
 #[derive(Debug)]
 pub(crate) enum Half {
     /// A connection that hyper gives away.
     Http1(OnUpgrade),
     /// A stream.
     Http2(Box<Tunnel>),
+    /// A stream, once its client has the agreement.
+    Promised(Promised),
 }
 
+/// A half through which bytes flow.
+type Flowing = Either<TokioIo<Upgraded>, Box<Tunnel>>;
+
 impl Half {
+    /// What comes with a request that may become a tunnel.
+    pub(crate) fn of_client(extensions: &mut Extensions) -> Option<Self> {
+        let upgraded = extensions.remove::<OnUpgrade>().map(Self::Http1);
+        upgraded.or_else(|| extensions.remove::<Promised>().map(Self::Promised))
+    }
+
+    /// Waits until bytes can flow; `None` where that does not come to be.
+    async fn flows(self) -> Option<Flowing> {
+        match self {
+            Self::Http1(upgraded) => Some(Either::Left(TokioIo::new(upgraded.await.ok()?))),
+            Self::Http2(tunnel) => Some(Either::Right(tunnel)),
+            Self::Promised(promised) => Some(Either::Right(Box::new(promised.kept().await?))),
+        }
+    }
+
     /// What has become of the connection or stream of an answer that agrees.
     pub(crate) fn of(answer: &mut Response<UpstreamBody>) -> Self {
         match answer.body_mut().take_tunnel() {
@@ -99,28 +121,14 @@ fn agreed(asked: &HeaderValue, answer: &HeaderMap) -> bool {
 /// Copies both ways until both sides have ended; an error of either side ends the tunnel, as it would
 /// end the connection that it stands for. `control` sees what goes by, and when the client does not take
 /// what is written for it.
-pub(crate) async fn tunnel(client: OnUpgrade, endpoint: Half, control: &Control) {
-    match endpoint {
-        Half::Http1(endpoint) => {
-            if let Ok((client, endpoint)) = tokio::try_join!(client, endpoint) {
-                copy(client, TokioIo::new(endpoint), control).await;
-            }
-        }
-        Half::Http2(endpoint) => {
-            if let Ok(client) = client.await {
-                copy(client, endpoint, control).await;
-            }
-        }
+pub(crate) async fn tunnel(client: Half, endpoint: Half, control: &Control) {
+    let client = async { client.flows().await.ok_or(()) };
+    let endpoint = async { endpoint.flows().await.ok_or(()) };
+    if let Ok((client, mut endpoint)) = tokio::try_join!(client, endpoint) {
+        let mut client = control.watch(client);
+        // How it ends is told by who ends it.
+        drop(copy_bidirectional(&mut client, &mut endpoint).await);
     }
-}
-
-async fn copy<E>(client: Upgraded, mut endpoint: E, control: &Control)
-where
-    E: AsyncRead + AsyncWrite + Unpin,
-{
-    let mut client = control.watch(TokioIo::new(client));
-    // How it ends is told by who ends it.
-    drop(copy_bidirectional(&mut client, &mut endpoint).await);
 }
 
 #[cfg(test)]

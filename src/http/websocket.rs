@@ -7,9 +7,9 @@
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use h2::ext::Protocol;
 use http::header::{CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, request};
-use hyper::ext::Protocol;
 
 /// The token of the upgrade, and `:protocol`.
 pub(crate) const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
@@ -50,7 +50,7 @@ pub(crate) fn to_connect<B>(request: &mut Request<B>) -> Option<HeaderValue> {
         request.headers_mut().remove(name);
     }
     *request.method_mut() = Method::CONNECT;
-    let protocol = h2::ext::Protocol::from_static("websocket");
+    let protocol = Protocol::from_static("websocket");
     request.extensions_mut().insert(protocol);
     Some(key)
 }

@@ -160,7 +160,7 @@ pub(super) fn tunnel(
 ) -> Response<ResponseBody> {
     let response = response.map(|_| ResponseBody::empty());
     let worker = Rc::clone(&outcome.connection.worker);
-    let (control, sending) = outcome.connection.control.tunnel();
+    let control = outcome.connection.control.tunnel();
     let busy = control.begin_request();
     let door = Arc::clone(&outcome.connection.door);
     let entered = Connections::enter(&worker, door, Rc::clone(&control));
@@ -182,9 +182,6 @@ pub(super) fn tunnel(
             },
             () = recalled => TunnelEnd::Recalled,
         };
-        if control.is_stalled() {
-            sending.cut();
-        }
         outcome.finish(&control, end);
     }));
     response

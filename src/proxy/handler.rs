@@ -9,7 +9,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, request};
-use hyper::upgrade::OnUpgrade;
 
 use super::answer::{AskedAt, finish_response, immediate, is_cut, last_words, recall, tunnel};
 use super::compress::Compressing;
@@ -277,7 +276,7 @@ fn asked_upgrade(
         let protocol = upgrade::requested(parts.version, &parts.method, &parts.headers)?;
         (protocol, None)
     };
-    let client = parts.extensions.remove::<OnUpgrade>()?;
+    let client = upgrade::Half::of_client(&mut parts.extensions)?;
     Some(Box::new(Asked {
         protocol,
         client,

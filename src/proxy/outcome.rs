@@ -11,8 +11,6 @@ use std::time::{Duration, Instant, SystemTime};
 use http::header::{REFERER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, request};
 
-use hyper::upgrade::OnUpgrade;
-
 use super::context::Connection;
 use super::mirror::Departure;
 use crate::config::values::Identity;
@@ -88,7 +86,7 @@ pub(crate) struct Outcome {
 #[derive(Debug)]
 pub(crate) struct Agreed {
     /// The client's half.
-    pub(crate) client: OnUpgrade,
+    pub(crate) client: Half,
     /// The endpoint's.
     pub(crate) endpoint: Half,
     /// Hears when its version has lost its traffic.

@@ -13,7 +13,7 @@ use super::flood::{Counted, Greeting};
 use super::permit::Permit;
 use crate::http::body::RequestBody;
 use crate::http::client::ANSWER_HEAD;
-use crate::http::http2_client;
+use crate::http::http2;
 use crate::tls::stream::Stream;
 
 /// Begins HTTP/1, for a tunnel.
@@ -41,7 +41,7 @@ pub(super) async fn http1(
 pub(super) async fn http2(
     stream: Stream,
     permit: Permit,
-) -> Result<(http2_client::Connection, Rc<Greeting>), h2::Error> {
+) -> Result<(http2::client::Connection, Rc<Greeting>), h2::Error> {
     let greeting = Rc::new(Greeting::default());
     let stream = Counted::new(stream, permit.metrics(), Rc::clone(&greeting));
     let (engine, connection) = h2::client::Builder::new()
@@ -62,5 +62,5 @@ pub(super) async fn http2(
         // Its errors reach the requests that are in flight; with none, nobody needs them.
         drop(connection.await);
     }));
-    Ok((http2_client::Connection::new(engine), greeting))
+    Ok((http2::client::Connection::new(engine), greeting))
 }

@@ -253,3 +253,58 @@ fn a_cut_body_resets_its_stream_only() {
     });
     proxy.stop();
 }
+
+/// RFC 9110, 9.3.2: an answer to HEAD tells the length that GET would get, and has no body. It is dated.
+#[test]
+fn answers_to_head_have_no_body() {
+    let answer = "{ type: DirectResponse, directResponse: { status: 200, body: hello } }";
+    let proxy = Proxy::start(&format!(
+        "version: 1
+admin: {{ address: 127.0.0.1:0 }}
+listeners: [{{ name: web, address: 127.0.0.1:0 }}]
+routes: [{{ name: all, rules: [{{ name: all, filters: [{answer}] }}] }}]
+"
+    ));
+    block_on(async {
+        let mut sender = connect(proxy.addr("web")).await;
+        for (method, body) in [("GET", "hello"), ("HEAD", "")] {
+            let request = to("/").method(method).body(empty()).unwrap();
+            let answer = ask(&mut sender, request).await.unwrap();
+            assert_eq!(answer.body, body, "{method}");
+            assert_eq!(answer.headers["content-length"], "5", "{method}");
+            assert_eq!(answer.headers["date"].len(), 29, "{method}");
+        }
+    });
+    proxy.stop();
+}
+
+/// RFC 9113, 8.5: a CONNECT has no content. Whoever sends one loses that stream, and nobody else's.
+#[test]
+fn a_connect_that_promises_a_body_resets_its_stream_only() {
+    let backend = echo("v1");
+    let proxy = Proxy::start(&all_to(backend.address));
+    let web = proxy.addr("web");
+    block_on(async {
+        let stream = tokio::net::TcpStream::connect(web).await.unwrap();
+        let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(async move { drop(connection.await) });
+        let ask = |request: http::request::Builder| request.body(()).unwrap();
+        let (waits, _body) = {
+            let upload = ask(to("/upload").method("POST"));
+            sender.send_request(upload, false).unwrap()
+        };
+        let mut sender = sender.ready().await.unwrap();
+        let connect = Request::builder()
+            .method("CONNECT")
+            .uri("a.example:80")
+            .header("content-length", "3");
+        let (refused, _) = sender.send_request(ask(connect), false).unwrap();
+        let error = refused.await.unwrap_err();
+        assert_eq!(error.reason(), Some(h2::Reason::PROTOCOL_ERROR), "{error}");
+        let mut sender = sender.ready().await.unwrap();
+        let (served, _) = sender.send_request(ask(to("/")), true).unwrap();
+        assert_eq!(served.await.unwrap().status(), 200);
+        drop(waits);
+    });
+    proxy.stop();
+}

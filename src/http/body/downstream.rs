@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::http::server;
+use crate::http::{http2, server};
 
 /// See the module.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(crate) enum DownstreamBody {
     None,
     /// From a connection that its own task reads.
     Own(server::Body),
+    /// From a stream of HTTP/2.
+    Http2(http2::Body),
     /// From a connection that hyper drives.
     Hyper(Incoming),
 }
@@ -33,6 +35,7 @@ impl Body for DownstreamBody {
         match self.get_mut() {
             Self::None => Poll::Ready(None),
             Self::Own(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Self::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
         }
     }
@@ -41,6 +44,7 @@ impl Body for DownstreamBody {
         match self {
             Self::None => true,
             Self::Own(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
             Self::Hyper(body) => body.is_end_stream(),
         }
     }
@@ -49,6 +53,7 @@ impl Body for DownstreamBody {
         match self {
             Self::None => SizeHint::with_exact(0),
             Self::Own(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
             Self::Hyper(body) => body.size_hint(),
         }
     }

@@ -51,7 +51,7 @@ pub(crate) struct ResponseBody {
     bytes: u64,
     /// It is gRPC, and the client wants gRPC-Web.
     web: Option<Dialect>,
-    /// A response to HEAD, or a 204 or 304: hyper drops the body without asking for it.
+    /// A response to HEAD, or a 204 or 304: the engines drop the body without asking for it.
     bodiless: bool,
 }
 
@@ -81,7 +81,7 @@ impl Idle {
     }
 }
 
-/// The reason that hyper is given for cutting a response: it resets the stream or the connection, so
+/// The reason that an engine is given for cutting a response: it resets the stream or the connection, so
 /// that no client takes half an answer for a whole one.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("the response was cut: {0:?}")]
@@ -254,7 +254,7 @@ impl Body for ResponseBody {
                 let is_last = frame.is_trailers();
                 let frame = this.encode(passed_on(frame));
                 this.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-                // hyper does not ask again after trailers, nor after the last byte of a body whose
+                // No engine asks again after trailers, nor after the last byte of a body whose
                 // length it knows.
                 if is_last || this.is_end_stream() {
                     this.end(End::Complete);

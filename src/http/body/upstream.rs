@@ -11,7 +11,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::http::client;
-use crate::http::http2_client::{self, Tunnel};
+use crate::http::http2::client::Answer;
+use crate::http::http2::{self, Tunnel};
 
 /// See the module.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub(crate) enum UpstreamBody {
     /// From a connection that the request's task reads itself.
     Own(client::Body),
     /// From a stream of HTTP/2.
-    Http2(http2_client::Body),
+    Http2(http2::Body),
     /// None: the stream is a tunnel, until it is taken.
     Tunnel(Option<Box<Tunnel>>),
     /// From a connection that hyper drives.
@@ -28,10 +29,10 @@ pub(crate) enum UpstreamBody {
 
 impl UpstreamBody {
     /// What has come over HTTP/2.
-    pub(crate) fn http2(answer: http2_client::Answer) -> Self {
+    pub(crate) fn http2(answer: Answer) -> Self {
         match answer {
-            http2_client::Answer::Body(body) => Self::Http2(body),
-            http2_client::Answer::Tunnel(tunnel) => Self::Tunnel(Some(Box::new(tunnel))),
+            Answer::Body(body) => Self::Http2(body),
+            Answer::Tunnel(tunnel) => Self::Tunnel(Some(Box::new(tunnel))),
         }
     }
 

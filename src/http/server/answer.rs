@@ -2,9 +2,7 @@
 //!
 //! Writes what hyper would, byte by byte. Must not know sockets.
 
-use std::cell::RefCell;
 use std::io::Write;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRAILER, TRANSFER_ENCODING};
@@ -13,8 +11,8 @@ use http_body::Body;
 use hyper::ext::ReasonPhrase;
 
 use super::head::{Asked, lists};
-use crate::http::fields;
 use crate::http::framing::decimal;
+use crate::http::{date, fields};
 
 /// There is no way to write it, or no more of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -274,25 +272,9 @@ fn is_of_the_head(name: &HeaderName) -> bool {
     )
 }
 
-thread_local! {
-    /// The second, and its field with the end of a head.
-    static NOW: RefCell<(u64, Vec<u8>)> = const { RefCell::new((0, Vec::new())) };
-}
-
-/// Writes the time (RFC 9110, 6.6.1), and the end of the head. It is formatted once a second.
+/// Writes the time (RFC 9110, 6.6.1), and the end of the head.
 fn write_date(out: &mut Vec<u8>) {
-    let now = SystemTime::now();
-    let second = now.duration_since(SystemTime::UNIX_EPOCH);
-    let second = second.map_or(0, |it| it.as_secs());
-    NOW.with_borrow_mut(|(known, field)| {
-        if *known != second || field.is_empty() {
-            let date = httpdate::fmt_http_date(now);
-            *known = second;
-            field.clear();
-            field.extend_from_slice(b"date: ");
-            field.extend_from_slice(date.as_bytes());
-            field.extend_from_slice(b"\r\n\r\n");
-        }
-        out.extend_from_slice(field);
-    });
+    out.extend_from_slice(b"date: ");
+    out.extend_from_slice(date::now().as_bytes());
+    out.extend_from_slice(b"\r\n\r\n");
 }

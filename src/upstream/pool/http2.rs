@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::lease::{Lease, Sender};
 use super::{Pool, is_late};
-use crate::http::http2_client::Connection;
+use crate::http::http2::client::Connection;
 use crate::tls::stream::Fault;
 use crate::upstream::backend::PoolSettings;
 use crate::upstream::flood::Greeting;

@@ -1,15 +1,9 @@
 //! A connection of HTTP/2 to an endpoint, shared by requests: each opens its stream and does its exchange
 //! in its own task.
 //!
-//! hyper passes a request to a task of the connection and has another one wait for its answer; two channels
-//! and three switches of tasks a request cost more than what they carry. Here the request's task sends and
-//! receives through the engine (`h2`) itself. Only what is left of a request's body once its answer has
-//! begun goes on in a task of its own: it flows also while nobody takes the answer.
+//! Only what is left of a request's body once its answer has begun goes on in a task of its own: it flows
+//! also while nobody takes the answer.
 //! Must not know when a connection is made or used again, nor who drives it.
-
-mod body;
-mod sending;
-mod tunnel;
 
 use std::fmt;
 use std::pin::Pin;
@@ -21,12 +15,11 @@ use h2::{Reason, SendStream};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 
-pub(crate) use self::body::Body;
-use self::sending::Sending;
-pub(crate) use self::tunnel::Tunnel;
-use super::framing::decimal;
-use super::headers;
-use super::kinds::Kinds;
+use super::sending::Sending;
+use super::{Body, Tunnel};
+use crate::http::framing::decimal;
+use crate::http::headers;
+use crate::http::kinds::Kinds;
 
 /// See the module. The connection ends in order once all of these are gone.
 #[derive(Clone)]
@@ -85,7 +78,7 @@ impl Connection {
         })?;
         let rest = match (connects, ended) {
             (true, _) => Rest::Tunnel(stream),
-            (false, false) => Rest::Body(Sending::new(stream, body)),
+            (false, false) => Rest::Body(Sending::of_request(stream, body)),
             (false, true) => Rest::Nothing,
         };
         Ok(Exchange { answer, rest })

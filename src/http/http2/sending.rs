@@ -1,8 +1,9 @@
-//! The body of a request on its way into a stream.
+//! A body on its way into a stream: a request's to its endpoint, or an answer's to its client.
 //!
-//! Owns that no more of it is read than the endpoint takes. Must not know what the answer is.
+//! Owns that no more of it is read than the other side takes. Must not know which of them it is.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -13,19 +14,41 @@ use h2::{Reason, SendStream};
 pub(super) struct Sending<B> {
     stream: SendStream<Bytes>,
     body: B,
-    /// A piece that waits for room in the window.
-    held: Option<Bytes>,
+    held: Option<Held>,
+    /// Pieces that have been held so far.
+    pieces: u32,
+    /// Also the last piece is held until there is room for it.
+    to_the_last: bool,
+}
+
+/// A piece that waits for room in the window.
+#[derive(Debug)]
+struct Held {
+    data: Bytes,
+    last: bool,
 }
 
 impl<B> Sending<B>
 where
-    B: http_body::Body<Data = Bytes> + Unpin + 'static,
+    B: http_body::Body<Data = Bytes> + Unpin,
 {
-    pub(super) fn new(stream: SendStream<Bytes>, body: B) -> Self {
+    /// To an endpoint. Its last piece is the engine's at once: nothing behind it has to wait.
+    pub(super) fn of_request(stream: SendStream<Bytes>, body: B) -> Self {
         Self {
             stream,
             body,
             held: None,
+            pieces: 0,
+            to_the_last: false,
+        }
+    }
+
+    /// To a client. It is not over before its last piece is on its way, so that somebody sees who does not
+    /// take that.
+    pub(super) fn of_answer(stream: SendStream<Bytes>, body: B) -> Self {
+        Self {
+            to_the_last: true,
+            ..Self::of_request(stream, body)
         }
     }
 
@@ -35,29 +58,43 @@ where
         Poll::Ready(())
     }
 
-    /// Whether there may be more. What the stream does not take, its answer explains.
+    /// Which piece waits for room, counted from the first that had to.
+    pub(super) fn held(&self) -> Option<u32> {
+        self.held.is_some().then_some(self.pieces)
+    }
+
+    /// Ready when the other side has reset the stream.
+    pub(super) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.stream.poll_reset(cx).map(drop)
+    }
+
+    /// Whether there may be more. What the stream does not take, its other direction explains.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         if self.held.is_some() {
             let room = ready!(poll_room(&mut self.stream, cx));
-            let data = self.held.take().unwrap_or_default();
-            let sent = room.and_then(|_| self.stream.send_data(data, false));
-            return Poll::Ready(sent.is_ok());
+            let sent = match self.held.take() {
+                Some(Held { data, last }) if room.is_ok() => self.send(data, last),
+                _ => false,
+            };
+            return Poll::Ready(sent);
         }
-        let more = match ready!(std::pin::Pin::new(&mut self.body).poll_frame(cx)) {
-            None => self.end(Bytes::new()),
+        let more = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            None => self.send(Bytes::new(), true),
             Some(Err(_)) => {
                 self.stream.send_reset(Reason::INTERNAL_ERROR);
                 false
             }
             Some(Ok(frame)) => match frame.into_data() {
-                // The last piece needs no room: nothing behind it has to wait.
-                Ok(data) if self.body.is_end_stream() => self.end(data),
-                Ok(data) if data.is_empty() => self.stream.send_data(data, false).is_ok(),
                 Ok(data) => {
+                    let last = self.body.is_end_stream();
+                    if data.is_empty() || (last && !self.to_the_last) {
+                        return Poll::Ready(self.send(data, last));
+                    }
                     // Asked for once there is something to send: room that is kept for nothing may be
                     // all that another stream waits for. One byte is enough; the engine knows the rest.
                     self.stream.reserve_capacity(1);
-                    self.held = Some(data);
+                    self.held = Some(Held { data, last });
+                    self.pieces = self.pieces.wrapping_add(1);
                     true
                 }
                 Err(frame) => self.end_with(frame.into_trailers().unwrap_or_default()),
@@ -66,9 +103,9 @@ where
         Poll::Ready(more)
     }
 
-    fn end(&mut self, data: Bytes) -> bool {
-        drop(self.stream.send_data(data, true));
-        false
+    /// Hands a piece over; whether there may be more.
+    fn send(&mut self, data: Bytes, last: bool) -> bool {
+        self.stream.send_data(data, last).is_ok() && !last
     }
 
     fn end_with(&mut self, trailers: http::HeaderMap) -> bool {
@@ -78,11 +115,16 @@ where
         }
         false
     }
+}
 
+impl<B> Sending<B>
+where
+    B: http_body::Body<Data = Bytes> + Unpin + 'static,
+{
     /// Goes on in a task of its own, until the endpoint wants no more.
     pub(super) fn go_on(mut self) {
         drop(tokio::task::spawn_local(poll_fn(move |cx| {
-            if self.stream.poll_reset(cx).is_ready() {
+            if self.poll_reset(cx).is_ready() {
                 return Poll::Ready(());
             }
             self.poll(cx)

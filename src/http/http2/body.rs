@@ -1,6 +1,6 @@
-//! The body of an answer, taken from its stream as it is asked for.
+//! A body that comes, an endpoint's or a client's, taken from its stream as it is asked for.
 //!
-//! Owns that the endpoint may send as much again. Must not know what the pieces are for.
+//! Owns that the other side may send as much again. Must not know what the pieces are for.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -40,7 +40,7 @@ impl Body {
     }
 }
 
-/// A reset without an error stops a request whose answer is complete (RFC 9113, 8.1).
+/// A reset without an error stops a message that nobody wants the rest of (RFC 9113, 8.1).
 fn unless_stopped<T>(error: h2::Error) -> Option<Result<T, h2::Error>> {
     (error.reason() != Some(Reason::NO_ERROR)).then_some(Err(error))
 }
