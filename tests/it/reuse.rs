@@ -115,8 +115,8 @@ fn the_youngest_are_kept() {
         let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
         stream.write_all(answer).unwrap();
         // Until the proxy closes it.
-        let _ = stream.read(&mut head);
-        let _ = ended.send(number);
+        stream.read_exact(&mut [0]).ok();
+        ended.send(number).ok();
     });
     let config = all_to(backend.address).replace("endpoints:", "pool: { maxIdle: 2 }, endpoints:");
     let proxy = Proxy::start_with(&config, &["--workers", "1"]);
