@@ -78,7 +78,7 @@ pub(crate) struct ServeOptions {
     /// Address of the admin listener, in place of the configured one
     #[arg(long, value_name = "ADDRESS", env = "WEIR_ADMIN")]
     pub(crate) admin: Option<SocketAddr>,
-    /// Level of the program log: error, warn, info, debug, trace, or directives such as `weir=debug`
+    /// Level of the program log: error, warn, info, debug, or directives such as `weir=debug`
     #[arg(long, value_name = "LEVEL", default_value = "info", env = "WEIR_LOG")]
     pub(crate) log: String,
 }

@@ -51,7 +51,7 @@ pub(crate) struct LevelHandle {
 #[derive(Debug, Error)]
 pub(crate) enum LogError {
     #[error(
-        "`{0}` is not a log level: use error, warn, info, debug, trace or off, \
+        "`{0}` is not a log level: use error, warn, info, debug or off, \
          or name a module as in `weir::upstream=debug,info`"
     )]
     Level(String),
