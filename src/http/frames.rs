@@ -91,6 +91,17 @@ impl Frames {
             if bytes.is_empty() {
                 return;
             }
+            // Nearly always a head comes in one piece, and nothing behind it is looked at.
+            if let Some((head, rest)) = bytes.split_first_chunk::<HEAD_BYTES>()
+                && self.have == 0
+                && looked_at(head[3]) == 0
+            {
+                let frame = frame(head);
+                self.skip = frame.length as usize;
+                bytes = rest;
+                seen(frame);
+                continue;
+            }
             let taken = (self.wanted() - self.have).min(bytes.len());
             self.head[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
             self.have += taken;
@@ -109,35 +120,47 @@ impl Frames {
         if self.have < HEAD_BYTES {
             return HEAD_BYTES;
         }
-        let looked_at = match self.head[3] {
-            RST_STREAM => 4,
-            GOAWAY => 8,
-            _ => 0,
-        };
-        HEAD_BYTES + looked_at.min(self.length() as usize)
-    }
-
-    fn length(&self) -> u32 {
-        u32::from_be_bytes([0, self.head[0], self.head[1], self.head[2]])
+        HEAD_BYTES + looked_at(self.head[3]).min(length(&self.head) as usize)
     }
 
     fn frame(&self) -> Frame {
-        let number = |at: usize| {
-            let bytes = &self.head[at..at + 4];
-            u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
-        };
         let error = match (self.head[3], self.have) {
-            (RST_STREAM, 13) => Some(number(9)),
-            (GOAWAY, MOST_BYTES) => Some(number(13)),
+            (RST_STREAM, 13) => Some(number(&self.head, 9)),
+            (GOAWAY, MOST_BYTES) => Some(number(&self.head, 13)),
             _ => None,
         };
         Frame {
-            kind: self.head[3],
-            flags: self.head[4],
-            stream: number(5) & 0x7fff_ffff,
-            length: self.length(),
             error,
+            ..frame(&self.head)
         }
+    }
+}
+
+/// How many bytes behind a frame's head are looked at.
+fn looked_at(kind: u8) -> usize {
+    match kind {
+        RST_STREAM => 4,
+        GOAWAY => 8,
+        _ => 0,
+    }
+}
+
+fn length(head: &[u8]) -> u32 {
+    u32::from_be_bytes([0, head[0], head[1], head[2]])
+}
+
+fn number(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+/// Of a head that is complete, and at least nine bytes.
+fn frame(head: &[u8]) -> Frame {
+    Frame {
+        kind: head[3],
+        flags: head[4],
+        stream: number(head, 5) & 0x7fff_ffff,
+        length: length(head),
+        error: None,
     }
 }
 
