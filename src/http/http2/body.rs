@@ -2,6 +2,7 @@
 //!
 //! Owns that the other side may send as much again. Must not know what the pieces are for.
 
+use std::cell::Cell;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -15,16 +16,18 @@ pub(crate) struct Body {
     stream: RecvStream,
     /// Bytes that are missing, where the head has told.
     left: Option<u64>,
+    /// Nothing can follow. Kept, as to ask the engine is as much as a look-up.
+    ended: Cell<bool>,
     /// Only trailers can follow.
     data_over: bool,
 }
 
 impl Body {
     pub(super) fn new(stream: RecvStream, length: Option<u64>) -> Self {
-        let none = || stream.is_end_stream().then_some(0);
         Self {
-            left: length.or_else(none),
             stream,
+            left: length,
+            ended: Cell::new(false),
             data_over: false,
         }
     }
@@ -68,11 +71,17 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.stream.is_end_stream()
+        if !self.ended.get() {
+            self.ended.set(self.stream.is_end_stream());
+        }
+        self.ended.get()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.left
-            .map_or_else(SizeHint::default, SizeHint::with_exact)
+        match self.left {
+            Some(left) => SizeHint::with_exact(left),
+            None if self.is_end_stream() => SizeHint::with_exact(0),
+            None => SizeHint::default(),
+        }
     }
 }

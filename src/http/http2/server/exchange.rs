@@ -63,7 +63,7 @@ impl<F> Exchange<F> {
         mut reply: SendResponse<Bytes>,
         service: &S,
         stall: &Rc<Stall>,
-    ) -> Option<Self>
+    ) -> Option<Box<Self>>
     where
         S: Service<Request<DownstreamBody>, Future = F>,
     {
@@ -83,13 +83,14 @@ impl<F> Exchange<F> {
         } else {
             (DownstreamBody::Http2(Body::new(receiving, length)), None)
         };
-        Some(Self {
+        // Boxed, as a task is moved several times before and after it runs.
+        Some(Box::new(Self {
             reply,
             stage: Stage::Called(service.call(Request::from_parts(parts, body))),
             opening,
             head_only,
             stall: Rc::clone(stall),
-        })
+        }))
     }
 
     /// Sends the head of the answer; what there is to send behind it.
@@ -97,7 +98,7 @@ impl<F> Exchange<F> {
         let (mut head, body) = response.into_parts();
         let kinds = Kinds::of(&head.headers);
         headers::strip_response(&mut head.headers, kinds);
-        if !head.headers.contains_key(DATE) {
+        if !kinds.has(Kinds::DATE) {
             add(&mut head.headers, DATE, date::now());
         }
         let bodiless = matches!(
