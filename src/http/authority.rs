@@ -5,6 +5,7 @@
 //! smuggle in.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 
 use http::header::{EXPECT, HOST};
 use http::uri::{PathAndQuery, Scheme};
@@ -84,9 +85,7 @@ pub(crate) fn canonical(
     header_count: usize,
 ) -> Result<Target, Reject> {
     method(&parts.method, parts.uri.path())?;
-    if kinds.has(Kinds::CONTENT_LENGTH.or(Kinds::TRANSFER_ENCODING)) {
-        framing::settle(&mut parts.headers)?;
-    }
+    framing::settle(&mut parts.headers, kinds)?;
     // HTTP/2 bounds bytes, not fields; HTTP/1 was bounded while parsing.
     if parts.headers.len() > header_count {
         return Err(Reject::ManyFields);
@@ -158,35 +157,54 @@ fn host(parts: &mut request::Parts) -> Result<Target, Reject> {
     {
         return Err(Reject::BadScheme);
     }
-    let authority = match parts.uri.authority() {
-        Some(authority) => {
-            if authority.as_str().contains('@') {
+    let target = match (parts.uri.authority(), from_field) {
+        (Some(authority), field) => {
+            let text = authority.as_str();
+            if text.contains('@') {
                 return Err(Reject::UserInfo);
             }
-            let value = HeaderValue::from_str(authority.as_str()).map_err(|_| Reject::BadHost)?;
-            if let Some(field) = from_field
-                && parts.version == Version::HTTP_2
-                && !field.as_bytes().eq_ignore_ascii_case(value.as_bytes())
-            {
+            let differs =
+                |field: &HeaderValue| !field.as_bytes().eq_ignore_ascii_case(text.as_bytes());
+            if parts.version == Version::HTTP_2 && field.is_some_and(differs) {
                 return Err(Reject::HostMismatch);
             }
-            if from_field.is_none() && parts.version == Version::HTTP_11 {
+            if field.is_none() && parts.version == Version::HTTP_11 {
                 return Err(Reject::HostCount);
             }
-            value
+            named(text.as_bytes(), || HeaderValue::from_str(text).ok())
         }
-        None => match from_field {
-            Some(field) => field.clone(),
-            None if parts.version == Version::HTTP_10 => HeaderValue::from_static(""),
-            None => return Err(Reject::HostCount),
-        },
+        (None, Some(field)) => named(field.as_bytes(), || Some(field.clone())),
+        (None, None) if parts.version == Version::HTTP_10 => {
+            named(b"", || Some(HeaderValue::from_static("")))
+        }
+        (None, None) => Err(Reject::HostCount),
     };
-    parts.headers.remove(HOST);
-    let (authority, host_bytes) = canonical_authority(authority)?;
-    Ok(Target {
+    if from_field.is_some() {
+        parts.headers.remove(HOST);
+    }
+    target
+}
+
+thread_local! {
+    /// The last one. Clients ask for the same again and again, and what is canonical is so for ever.
+    static LAST: RefCell<Target> = const {
+        RefCell::new(Target { authority: HeaderValue::from_static(""), host_bytes: 0 })
+    };
+}
+
+/// What these bytes name, as the field that `value` makes of them.
+fn named(bytes: &[u8], value: impl FnOnce() -> Option<HeaderValue>) -> Result<Target, Reject> {
+    let is_last = |last: &Target| last.authority.as_bytes() == bytes;
+    if let Some(last) = LAST.with_borrow(|last| is_last(last).then(|| last.clone())) {
+        return Ok(last);
+    }
+    let (authority, host_bytes) = canonical_authority(value().ok_or(Reject::BadHost)?)?;
+    let target = Target {
         authority,
         host_bytes,
-    })
+    };
+    LAST.set(target.clone());
+    Ok(target)
 }
 
 /// RFC 3986, 3.2.2, without user information: `host`, `host:port`, `[v6]`, `[v6]:port`.
@@ -307,7 +325,14 @@ mod tests {
     fn check(request: Request<()>) -> Result<(String, String), Reject> {
         let (mut parts, ()) = request.into_parts();
         let kinds = Kinds::of(&parts.headers);
+        let first = canonical(&mut parts.clone(), kinds, 16_384, 128);
         let target = canonical(&mut parts, kinds, 16_384, 128)?;
+        // What is remembered of the one before changes nothing.
+        let first = first.expect("as the second one");
+        assert_eq!(
+            (first.host(), &first.authority),
+            (target.host(), &target.authority)
+        );
         // Not as it is displayed: HTTP/2 sends what is there.
         let sent = parts.uri.path_and_query().map(PathAndQuery::as_str);
         assert_eq!(sent.map(str::len), Some(parts.uri.to_string().len()));

@@ -10,6 +10,8 @@
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue};
 
+use super::kinds::Kinds;
+
 /// Two parsers could disagree on where the message ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Ambiguous {
@@ -19,17 +21,32 @@ pub(crate) enum Ambiguous {
     ContentLength,
 }
 
-/// Leaves at most one Content-Length, without leading zeros, which some read as octal.
+/// Leaves at most one Content-Length, without leading zeros, which some read as octal. `kinds` are those of
+/// the fields.
 ///
 /// # Errors
 /// See [`Ambiguous`].
-pub(crate) fn settle(headers: &mut HeaderMap) -> Result<(), Ambiguous> {
+pub(crate) fn settle(headers: &mut HeaderMap, kinds: Kinds) -> Result<(), Ambiguous> {
+    if kinds.has(Kinds::TRANSFER_ENCODING) {
+        one_coding(headers)?;
+    }
+    if kinds.has(Kinds::CONTENT_LENGTH) {
+        one_length(headers)?;
+    }
+    Ok(())
+}
+
+fn one_coding(headers: &HeaderMap) -> Result<(), Ambiguous> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next()
         && !(coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none())
     {
         return Err(Ambiguous::TransferEncoding);
     }
+    Ok(())
+}
+
+fn one_length(headers: &mut HeaderMap) -> Result<(), Ambiguous> {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let Some(first) = lengths.next() else {
         return Ok(());
@@ -65,7 +82,8 @@ mod tests {
         for value in values {
             headers.append(&name, value.parse().unwrap());
         }
-        settle(&mut headers)?;
+        let kinds = Kinds::of(&headers);
+        settle(&mut headers, kinds)?;
         let left = headers.get_all(name).iter();
         Ok(left
             .map(|v| v.to_str().unwrap())

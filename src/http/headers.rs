@@ -32,25 +32,24 @@ const PSEUDONYM: &[u8] = b"weir";
 /// Removes what belongs to the client's hop (RFC 9110, 7.6.1).
 pub(crate) fn strip_request(headers: &mut HeaderMap, kinds: Kinds) {
     strip_nominated(headers, kinds);
-    let (mut trailers, mut more) = (false, false);
-    if kinds.has(Kinds::TE) {
-        for coding in elements(headers, &TE) {
-            more |= trailers || coding != b"trailers";
-            trailers |= coding.eq_ignore_ascii_case(b"trailers");
-        }
-    }
-    // Where it says what it is to say, as in every gRPC call, it stays.
-    let settled = trailers && !more;
     // `Trailer` stays: it is end to end (RFC 9110, 6.6.2) and hyper sends only announced trailers.
     let hop = Kinds::HOP.or(Kinds::REQUEST_HOP);
-    let hop = hop.or(Kinds::TRANSFER_ENCODING);
-    if kinds.has(hop) {
-        let stays = |name: &HeaderName| settled && *name == TE;
-        strip_where(headers, |name| {
-            Kinds::of_name(name).has(hop) && !stays(name)
-        });
+    strip(headers, kinds, hop.or(Kinds::TRANSFER_ENCODING));
+    if kinds.has(Kinds::TE) {
+        settle_codings(headers);
     }
-    if trailers && !settled {
+}
+
+/// Leaves of `TE` that trailers are welcome, where it says so.
+fn settle_codings(headers: &mut HeaderMap) {
+    let mut lines = headers.get_all(TE).iter();
+    // As in every gRPC call.
+    if lines.next().is_some_and(|line| line == "trailers") && lines.next().is_none() {
+        return;
+    }
+    let welcome = elements(headers, &TE).any(|it| it.eq_ignore_ascii_case(b"trailers"));
+    headers.remove(TE);
+    if welcome {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
 }
@@ -62,7 +61,7 @@ pub(crate) fn strip_response(headers: &mut HeaderMap, kinds: Kinds) {
     if kinds.has(Kinds::TRANSFER_ENCODING) && headers.remove(TRANSFER_ENCODING).is_some() {
         headers.remove(CONTENT_LENGTH);
     }
-    strip(headers, kinds, Kinds::HOP);
+    strip(headers, kinds, Kinds::HOP.or(Kinds::TE));
 }
 
 /// Removes `Connection` and what it names, except what no client may take away from the next hop.

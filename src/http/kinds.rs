@@ -6,7 +6,7 @@
 
 use http::HeaderMap;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, FORWARDED, HeaderName, TE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, DATE, EXPECT, FORWARDED, HeaderName, TE,
     TRANSFER_ENCODING, UPGRADE, VIA,
 };
 
@@ -31,7 +31,7 @@ impl Kinds {
     pub(crate) const FORWARDED_FOR: Self = Self(1 << 11);
     pub(crate) const FORWARDED_PROTO: Self = Self(1 << 12);
     pub(crate) const FORWARDED_HOST: Self = Self(1 << 13);
-    /// Of one hop, in either direction, but for `Connection` and `Transfer-Encoding`.
+    /// Of one hop, in either direction, but for `Connection`, `Transfer-Encoding` and `TE`.
     pub(crate) const HOP: Self = Self(1 << 14);
     /// The same of requests only.
     pub(crate) const REQUEST_HOP: Self = Self(1 << 15);
@@ -42,7 +42,9 @@ impl Kinds {
     /// Our own: `x-weir-`, each hyphen maybe an underscore.
     pub(crate) const OWN: Self = Self(1 << 18);
     /// Of an answer: a call of gRPC has ended with its head.
-    pub(crate) const GRPC_STATUS: Self = Self(1 << 19);
+    pub(crate) const GRPC_STATUS: Self = Self(1 << 21);
+    pub(crate) const DATE: Self = Self(1 << 19);
+    pub(crate) const GRPC_TIMEOUT: Self = Self(1 << 20);
 
     /// Those of all fields of a head.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
@@ -55,7 +57,7 @@ impl Kinds {
     pub(crate) fn of_name(name: &HeaderName) -> Self {
         match *name {
             CONNECTION => Self::CONNECTION,
-            TE => Self::TE.or(Self::HOP),
+            TE => Self::TE,
             TRANSFER_ENCODING => Self::TRANSFER_ENCODING,
             CONTENT_LENGTH => Self::CONTENT_LENGTH,
             CONTENT_TYPE => Self::CONTENT_TYPE,
@@ -64,6 +66,7 @@ impl Kinds {
             VIA => Self::VIA,
             COOKIE => Self::COOKIE,
             FORWARDED => Self::FORGEABLE,
+            DATE => Self::DATE,
             _ => Self::of_other(name.as_str()),
         }
     }
@@ -72,6 +75,7 @@ impl Kinds {
     fn of_other(name: &str) -> Self {
         match name.as_bytes().first() {
             Some(b'g') if name == "grpc-status" => Self::GRPC_STATUS,
+            Some(b'g') if name == "grpc-timeout" => Self::GRPC_TIMEOUT,
             Some(b'h') if name == "http2-settings" => Self::REQUEST_HOP,
             Some(b'k') if name == "keep-alive" => Self::HOP,
             Some(b'p') if name == "proxy-connection" => Self::HOP,
@@ -141,6 +145,8 @@ mod tests {
         ("upgrade", Kinds::UPGRADE),
         ("expect", Kinds::EXPECT),
         ("via", Kinds::VIA),
+        ("date", Kinds::DATE),
+        ("grpc-timeout", Kinds::GRPC_TIMEOUT),
         ("cookie", Kinds::COOKIE),
         ("traceparent", Kinds::TRACEPARENT),
         ("x-request-id", Kinds::REQUEST_ID),
@@ -149,7 +155,7 @@ mod tests {
         ("x-forwarded-host", Kinds::FORWARDED_HOST),
         ("grpc-status", Kinds::GRPC_STATUS),
     ];
-    const HOP: &[&str] = &["keep-alive", "proxy-connection", "te", "upgrade"];
+    const HOP: &[&str] = &["keep-alive", "proxy-connection", "upgrade"];
     const FORGEABLE: &[&str] = &[
         "x-forwarded-for",
         "x-forwarded-proto",

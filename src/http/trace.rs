@@ -42,7 +42,12 @@ pub(crate) fn admit(headers: &mut HeaderMap) -> Option<Traceparent> {
     let value = headers.get(TRACEPARENT)?;
     let several = || headers.get_all(TRACEPARENT).iter().nth(1).is_some();
     match form(value.as_bytes()) {
-        Form::Valid if !several() => Some(Traceparent(value.clone())),
+        Form::Valid if !several() => {
+            let value = headers.get_mut(TRACEPARENT)?;
+            // No other request has it: it is of no use in a table of HTTP/2 (RFC 7541, 6.2.3).
+            value.set_sensitive(true);
+            Some(Traceparent(value.clone()))
+        }
         Form::Unknown if !several() => None,
         Form::Valid | Form::Unknown | Form::Invalid => {
             headers.remove(TRACEPARENT);
@@ -108,6 +113,16 @@ fn is_hex(digits: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_is_kept_out_of_tables() {
+        let valid = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let mut headers = HeaderMap::new();
+        headers.insert(TRACEPARENT, HeaderValue::from_static(valid));
+        assert!(admit(&mut headers).is_some());
+        assert!(headers[TRACEPARENT].is_sensitive());
+        assert_eq!(headers[TRACEPARENT], valid);
+    }
 
     const ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
     const SPAN: &str = "00f067aa0ba902b7";

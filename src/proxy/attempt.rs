@@ -2,6 +2,7 @@
 //!
 //! Owns when a request may be sent again on a new connection. Must not know routes.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::mem;
 use std::pin::pin;
@@ -144,13 +145,14 @@ async fn exchange(
         };
         let failed = match sent_on {
             Ok(mut response) => {
+                let mut kinds = Kinds::of(response.headers());
                 if !matches!(response.body(), UpstreamBody::Own(_)) {
-                    framing::settle(response.headers_mut()).map_err(ProxyError::Answer)?;
+                    framing::settle(response.headers_mut(), kinds).map_err(ProxyError::Answer)?;
                 }
                 if let Some(key) = &key {
                     websocket::from_connected(&mut response, key);
+                    kinds = Kinds::of(response.headers());
                 }
-                let kinds = Kinds::of(response.headers());
                 lease.answered(response.headers(), kinds);
                 return Ok(Box::new(Answered {
                     response,
@@ -312,6 +314,22 @@ pub(crate) fn is_idempotent(method: &Method) -> bool {
     )
 }
 
+thread_local! {
+    /// Of the last request. Clients ask for the same again and again.
+    static LAST: RefCell<Option<Authority>> = const { RefCell::new(None) };
+}
+
+/// The authority as HTTP/2 sends it, where there is one.
+fn parsed(authority: &HeaderValue) -> Option<Authority> {
+    LAST.with_borrow_mut(|last| {
+        let is_known = |it: &Authority| it.as_str().as_bytes() == authority.as_bytes();
+        if !last.as_ref().is_some_and(is_known) {
+            *last = Authority::try_from(authority.as_bytes()).ok();
+        }
+        last.clone()
+    })
+}
+
 /// Puts authority, target and framing where the connection's HTTP version has them.
 pub(super) fn encode(
     sender: &Sender,
@@ -340,7 +358,7 @@ pub(super) fn encode(
             let mut uri = http::uri::Parts::default();
             let secure = backend.tls().is_some();
             uri.scheme = Some(if secure { Scheme::HTTPS } else { Scheme::HTTP });
-            uri.authority = Authority::try_from(authority.as_bytes()).ok();
+            uri.authority = parsed(authority);
             uri.path_and_query = target.or_else(|| Some(PathAndQuery::from_static("/")));
             if uri.authority.is_none() {
                 // HTTP/1.0 without Host: HTTP/2 needs an authority, and a name of ours would be a lie.

@@ -184,7 +184,7 @@ async fn forward(
         return Ok(answered);
     }
     limits::admit(rule, &asking(&connection, parts, client), outcome)?; //                  429, 503
-    let deadlines = deadlines(rule, parts, outcome);
+    let deadlines = deadlines(rule, parts, kinds, outcome);
     if let Some(faults) = fault::inject(&rule.filters, seen, deadlines.request(), outcome) {
         faults.await?; //                                                                        any
     }
@@ -249,11 +249,14 @@ fn share(
 }
 
 /// Until when the request and its attempts may take.
-fn deadlines(rule: &Rule, parts: &request::Parts, outcome: &mut Outcome) -> Deadlines {
-    let called_for = outcome
-        .is_grpc
-        .then(|| grpc::timeout(&parts.headers))
-        .flatten();
+fn deadlines(
+    rule: &Rule,
+    parts: &request::Parts,
+    kinds: Kinds,
+    outcome: &mut Outcome,
+) -> Deadlines {
+    let may_say = outcome.is_grpc && kinds.has(Kinds::GRPC_TIMEOUT);
+    let called_for = may_say.then(|| grpc::timeout(&parts.headers)).flatten();
     outcome.called_for = called_for.is_some();
     Deadlines::of(&rule.timeouts, outcome.began, called_for)
 }
@@ -337,6 +340,8 @@ fn admit(
     if !kinds.has(Kinds::REQUEST_ID) {
         let id = request_id(&outcome.connection);
         parts.headers.append(X_REQUEST_ID, id);
+    } else if let Some(id) = parts.headers.get_mut(X_REQUEST_ID) {
+        id.set_sensitive(true);
     }
     outcome.identified(&target.authority, &parts.headers, client);
     Ok(client)
@@ -382,6 +387,8 @@ const HEXADECIMAL: [[u8; 2]; 256] = {
     all
 };
 
+/// No other request has it: a table of HTTP/2 would lose fields of use for it, so it is never indexed (RFC
+/// 7541, 6.2.3).
 fn request_id(connection: &Connection) -> HeaderValue {
     let mut random = [0; 16];
     rand::Rng::fill_bytes(&mut *connection.worker.rng.borrow_mut(), &mut random);
@@ -390,7 +397,6 @@ fn request_id(connection: &Connection) -> HeaderValue {
         *pair = HEXADECIMAL[usize::from(byte)];
     }
     let mut id = HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"));
-    // No other request has it: a table of HTTP/2 would lose a field of use for it (RFC 7541, 6.2.3).
     id.set_sensitive(true);
     id
 }

@@ -227,10 +227,11 @@ async fn exchange(
     let Ok(mut response) = send(&mut lease, &mut request).await else {
         return (Mirrored::Reset, None);
     };
-    if framing::settle(response.headers_mut()).is_err() {
+    let kinds = Kinds::of(response.headers());
+    if framing::settle(response.headers_mut(), kinds).is_err() {
         return (Mirrored::Reset, None);
     }
-    lease.answered(response.headers(), Kinds::of(response.headers()));
+    lease.answered(response.headers(), kinds);
     let (first_byte, status) = (began.elapsed(), response.status());
     let mut body = response.into_body();
     while let Some(frame) = body.frame().await {

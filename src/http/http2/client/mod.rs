@@ -5,6 +5,7 @@
 //! also while nobody takes the answer.
 //! Must not know when a connection is made or used again, nor who drives it.
 
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
@@ -22,31 +23,39 @@ use crate::http::headers;
 use crate::http::kinds::Kinds;
 
 /// See the module. The connection ends in order once all of these are gone.
-#[derive(Clone)]
 pub(crate) struct Connection {
-    engine: SendRequest<Bytes>,
+    engine: RefCell<SendRequest<Bytes>>,
+    /// The endpoint has the names of fields whose values no two requests share.
+    names_unique: Cell<bool>,
 }
 
 impl Connection {
     pub(crate) fn new(engine: SendRequest<Bytes>) -> Self {
-        Self { engine }
+        Self {
+            engine: RefCell::new(engine),
+            names_unique: Cell::new(false),
+        }
     }
 
     /// Whether no more requests can be sent: it has ended, or the endpoint has said GOAWAY.
     pub(crate) fn is_over(&self) -> bool {
-        // Whoever has opened nothing waits for nothing.
+        matches!(self.poll_ready(), Poll::Ready(Err(_)))
+    }
+
+    /// Whoever has opened nothing waits for nothing.
+    fn poll_ready(&self) -> Poll<Result<(), h2::Error>> {
         let mut cx = Context::from_waker(Waker::noop());
-        matches!(self.engine.clone().poll_ready(&mut cx), Poll::Ready(Err(_)))
+        self.engine.borrow_mut().poll_ready(&mut cx)
     }
 
     /// How many streams the endpoint allows at a time (SETTINGS_MAX_CONCURRENT_STREAMS).
     pub(crate) fn most_streams(&self) -> usize {
-        self.engine.current_max_send_streams()
+        self.engine.borrow().current_max_send_streams()
     }
 
     /// Whether the endpoint takes extended CONNECT (SETTINGS_ENABLE_CONNECT_PROTOCOL; RFC 8441, 3).
     pub(crate) fn takes_tunnels(&self) -> bool {
-        self.engine.is_extended_connect_protocol_enabled()
+        self.engine.borrow().is_extended_connect_protocol_enabled()
     }
 
     /// Opens a stream for the request. Informational answers end here (see `proxy::attempt::send`).
@@ -57,21 +66,25 @@ impl Connection {
     where
         B: http_body::Body<Data = Bytes> + Unpin + 'static,
     {
-        let mut engine = self.engine.clone();
-        let mut cx = Context::from_waker(Waker::noop());
-        if let Poll::Ready(Err(error)) = engine.poll_ready(&mut cx) {
+        if let Poll::Ready(Err(error)) = self.poll_ready() {
             let request = Some(Box::new(request));
             return Err(Failed { error, request });
         }
         let (mut parts, body) = request.into_parts();
         let connects = parts.method == Method::CONNECT;
-        if !is_legal(&parts.headers) {
-            let kinds = Kinds::of(&parts.headers);
-            headers::strip_request(&mut parts.headers, kinds);
+        // Those of the client's hop are gone, but filters may set any (RFC 9113, 8.2.2).
+        let kinds = Kinds::of(&parts.headers);
+        headers::strip_request(&mut parts.headers, kinds);
+        if !kinds.has(Kinds::CONTENT_LENGTH) {
+            tell_length(&parts.method, &mut parts.headers, &body);
         }
-        tell_length(&parts.method, &mut parts.headers, &body);
+        if !self.names_unique.replace(true) {
+            name_unique(&mut parts.headers);
+        }
         let ended = !connects && body.is_end_stream();
         let head = Request::from_parts(parts, ());
+        // Its own, as one that has sent a request waits for the room of the next.
+        let mut engine = self.engine.borrow().clone();
         let (answer, stream) = engine.send_request(head, ended).map_err(|error| Failed {
             error,
             request: None,
@@ -91,14 +104,12 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// Whether HTTP/2 has a place for every field (RFC 9113, 8.2.2). Those of the client's hop are gone, but
-/// filters may set any.
-fn is_legal(headers: &HeaderMap) -> bool {
-    headers.iter().all(|(name, value)| match name.as_str() {
-        "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade" => false,
-        "te" => value == "trailers",
-        _ => true,
-    })
+/// Lets values that are not to be kept be kept once: the table of the connection has their names from then
+/// on, and each later request needs its values alone.
+fn name_unique(headers: &mut HeaderMap) {
+    for value in headers.values_mut() {
+        value.set_sensitive(false);
+    }
 }
 
 /// Puts the length of the body into a head that has none, where it is known and means something.
@@ -107,7 +118,7 @@ fn tell_length(method: &Method, headers: &mut HeaderMap, body: &impl http_body::
         return;
     };
     let bodiless = [Method::GET, Method::HEAD, Method::DELETE, Method::CONNECT];
-    if (length > 0 || !bodiless.contains(method)) && !headers.contains_key(CONTENT_LENGTH) {
+    if length > 0 || !bodiless.contains(method) {
         // With as many fields as a map can hold, the endpoint has to do without.
         drop(headers.try_insert(CONTENT_LENGTH, HeaderValue::from(length)));
     }

@@ -1,6 +1,6 @@
 //! Exchanges over a pipe with the engine's own server, which does as it is told.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -299,6 +299,57 @@ fn fields_that_filters_have_set_and_http2_has_no_place_for() {
     });
 }
 
+/// A value that is never indexed is; but its name is, from the first one on.
+#[test]
+fn of_a_unique_value_only_the_name_is_kept() {
+    const NAME: &str = "x-a-name-that-takes-more-room-than-all-the-other-fields-together";
+    run(async {
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let (passed, mut reader) = tokio::io::duplex(1 << 20);
+        // Counts what the client sends, on its way to the endpoint.
+        let sent = Rc::new(Cell::new(0));
+        let count = Rc::clone(&sent);
+        let (mut from, mut to) = tokio::io::split(theirs);
+        let (mut back, mut on) = tokio::io::split(passed);
+        spawn_local(async move {
+            let mut bytes = vec![0; 1 << 16];
+            while let Ok(read @ 1..) = from.read(&mut bytes).await {
+                count.set(count.get() + read);
+                on.write_all(&bytes[..read]).await.unwrap();
+            }
+        });
+        spawn_local(async move { drop(tokio::io::copy(&mut back, &mut to).await) });
+        let (sender, asked) = mpsc::channel(100);
+        let (close, closed) = mpsc::channel(1);
+        reader.flush().await.unwrap();
+        spawn_local(serve(h2::server::Builder::new(), reader, sender, closed));
+        let (engine, driven) = h2::client::handshake(ours).await.unwrap();
+        spawn_local(async move { drop(driven.await) });
+        let (connection, mut endpoint) = (Connection::new(engine), Endpoint { asked, close });
+        let mut sizes = Vec::new();
+        for number in 0..3 {
+            let value = format!("{number}{number}{number}{number}");
+            let mut unique = HeaderValue::try_from(&value).unwrap();
+            unique.set_sensitive(true);
+            let mut asks = get();
+            asks.headers_mut().insert(NAME, unique);
+            let before = sent.get();
+            let exchange = exchange(&connection, asks);
+            let served = async {
+                let mut asked = endpoint.next().await;
+                assert_eq!(asked.request.headers()[NAME], value.as_str());
+                sizes.push(sent.get() - before);
+                asked.answer(Response::new(()), "");
+            };
+            let (answered, ()) = tokio::join!(exchange, served);
+            assert_eq!(answered.unwrap().status(), 200);
+        }
+        assert!(sizes[0] > NAME.len() / 2, "{sizes:?}");
+        // The first one has the preface, and settings are acknowledged.
+        assert!(sizes[2] < 9 + 9 + 20, "{sizes:?}");
+    });
+}
+
 /// Of a body that is larger than the window, no more is read than fits.
 #[test]
 fn a_body_waits_for_its_window() {
@@ -306,13 +357,14 @@ fn a_body_waits_for_its_window() {
     run(async {
         let (connection, mut endpoint) =
             connected_to(h2::server::Builder::new().initial_window_size(10_000)).await;
+        let connection = Rc::new(connection);
         let body = Slow::default();
         for _ in 0..PIECES {
             body.push(Ok(Frame::data(vec![b'x'; 5_000].into())));
         }
         body.end();
         let sent = spawn_local({
-            let (connection, body) = (connection.clone(), body.clone());
+            let (connection, body) = (Rc::clone(&connection), body.clone());
             async move { exchange(&connection, request(Method::POST, body)).await }
         });
         let mut asked = endpoint.next().await;
