@@ -21,11 +21,11 @@ pub(crate) async fn let_go(mut old: Arc<Snapshot>) {
             Err(still) => old = still,
         }
     };
+    // Those that were leaving are of an earlier snapshot, whose end waits until nobody else has them.
+    snapshot.leaving.clear();
     // Requests in flight have the port, which has the routing tables.
     let ports = std::mem::take(&mut snapshot.ports).into_values();
-    let mut ports: Vec<_> = ports
-        .chain(std::mem::take(&mut snapshot.leaving).into_values())
-        .collect();
+    let mut ports: Vec<_> = ports.collect();
     let mut rest = Some(snapshot);
     loop {
         let (free, used) = ports
@@ -50,23 +50,23 @@ mod tests {
     use crate::snapshot::compile::Compiler;
     use crate::telemetry::recorder::Registry;
 
-    fn snapshot() -> Arc<Snapshot> {
-        let text = "version: 1\nlisteners: [{ name: web, address: \"127.0.0.1:80\" }]\n\
-             routes: [{ name: r, rules: [{ backendRefs: [{ name: v1 }] }] }]\n\
-             backends: [{ name: v1, endpoints: [{ address: \"127.0.0.1:81\" }] }]\n";
-        let document = crate::config::parse("t.yaml", text).unwrap().document;
+    const ROUTES: &str = "routes: [{ name: r, rules: [{ backendRefs: [{ name: v1 }] }] }]\n\
+         backends: [{ name: v1, endpoints: [{ address: \"127.0.0.1:81\" }] }]\n";
+
+    fn snapshot(port: u16, earlier: Option<&Snapshot>) -> Arc<Snapshot> {
+        let text = format!(
+            "version: 1\nlisteners: [{{ name: web, address: \"127.0.0.1:{port}\" }}]\n{ROUTES}"
+        );
+        let document = crate::config::parse("t.yaml", &text).unwrap().document;
         let registry = Registry::new();
-        Arc::new(
-            Compiler::to_look_at(&registry, 1)
-                .compile(document, 0)
-                .unwrap(),
-        )
+        let compiler = Compiler::to_serve(&registry, 1, earlier);
+        Arc::new(compiler.compile(document, 0).unwrap())
     }
 
     /// Whoever uses a snapshot or its table is not the one who takes it apart.
     #[tokio::test]
     async fn a_snapshot_goes_when_nobody_uses_it_any_more() {
-        let old = snapshot();
+        let old = snapshot(80, None);
         let port = Arc::clone(old.ports.values().next().unwrap());
         let (worker, rule) = (Arc::clone(&old), Arc::downgrade(&old.rules[0]));
         let (whole, table) = (Arc::downgrade(&old), Arc::downgrade(&port));
@@ -80,5 +80,19 @@ mod tests {
         drop(port);
         going.await.unwrap();
         assert_eq!((table.strong_count(), rule.strong_count()), (0, 0));
+    }
+
+    /// The next snapshot still knows the address that has no listener any more.
+    #[tokio::test]
+    async fn what_a_listener_had_goes_with_it() {
+        let first = snapshot(80, None);
+        let second = snapshot(82, Some(&first));
+        let (left, port) = second.leaving.first_key_value().unwrap();
+        assert_eq!(left.port(), 80);
+        let (port, rule) = (Arc::downgrade(port), Arc::downgrade(&first.rules[0]));
+        let both = async { tokio::join!(let_go(first), let_go(second)) };
+        let gone = tokio::time::timeout(20 * PAUSE, both).await;
+        assert!(gone.is_ok(), "each waits for the other");
+        assert_eq!((port.strong_count(), rule.strong_count()), (0, 0));
     }
 }
