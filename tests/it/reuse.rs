@@ -262,3 +262,24 @@ fn an_answer_before_a_reset_reaches_the_client() {
     }
     proxy.stop();
 }
+
+/// RFC 9112, 9.3: HTTP/1.0 keeps a connection where it says so, and not behind chunks that it may not know.
+#[test]
+fn an_old_endpoint_that_says_so_is_kept() {
+    for (says, kept) in [
+        ("connection: keep-alive\r\n", true),
+        ("", false),
+        ("connection: keep-alive, close\r\n", false),
+    ] {
+        let answer = format!("HTTP/1.0 200 OK\r\n{says}content-length: 2\r\n\r\nok");
+        let backend = scripted(move |_, stream| stream.write_all(answer.as_bytes()).is_ok());
+        let proxy = Proxy::start_with(&all_to(backend.address), &["--workers", "1"]);
+        let mut client = Client::connect(proxy.addr("web"));
+        for _ in 0..3 {
+            assert_eq!(client.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").body, "ok");
+        }
+        let expected = if kept { 1 } else { 3 };
+        assert_eq!(backend.connections(), expected, "{says}");
+        proxy.stop();
+    }
+}

@@ -153,6 +153,7 @@ struct Fields {
     chunked: bool,
     length: Option<u64>,
     closes: bool,
+    keeps: bool,
 }
 
 /// Fields as slices of what they were read from, with one framing at most: what [`framing::settle`] does
@@ -186,15 +187,19 @@ fn fields_of(
             }
             told.chunked = true;
         } else if name == CONNECTION {
-            let mut options = value.as_bytes().split(|byte| *byte == b',');
-            told.closes |= options.any(|it| it.trim_ascii().eq_ignore_ascii_case(b"close"));
             // The usual ones are for us alone, and name no other field.
-            let usual = [&b"keep-alive"[..], b"close"];
-            if usual
-                .iter()
-                .any(|it| value.as_bytes().eq_ignore_ascii_case(it))
-            {
+            if value.as_bytes().eq_ignore_ascii_case(b"keep-alive") {
+                told.keeps = true;
                 continue;
+            }
+            if value.as_bytes().eq_ignore_ascii_case(b"close") {
+                told.closes = true;
+                continue;
+            }
+            for option in value.as_bytes().split(|byte| *byte == b',') {
+                let option = option.trim_ascii();
+                told.closes |= option.eq_ignore_ascii_case(b"close");
+                told.keeps |= option.eq_ignore_ascii_case(b"keep-alive");
             }
         }
         headers.append(name, value);
@@ -218,8 +223,8 @@ impl Fields {
             Some(length) => Left::of(length),
             None => Left::UntilClose,
         };
-        // HTTP/1.0 knows connections that are kept only as an extension, which we do not ask for.
-        let closes = old || switched || self.closes || left == Left::UntilClose;
+        // RFC 9112, 9.3.
+        let closes = self.closes || old && !self.keeps || switched || left == Left::UntilClose;
         Ok(Framing {
             left,
             keep_alive: !closes,
@@ -320,6 +325,35 @@ mod tests {
             assert!(
                 lengths.len() <= 1 && lengths.iter().all(|it| !it.as_bytes().starts_with(b"00"))
             );
+        }
+    }
+
+    /// RFC 9112, 9.3.
+    #[test]
+    fn which_connections_are_kept() {
+        for (version, connection, kept) in [
+            ("1.0", "", false),
+            ("1.0", "keep-alive", true),
+            ("1.0", "Close", false),
+            ("1.0", "x, Keep-Alive", true),
+            ("1.0", "keep-alive, close", false),
+            ("1.0", "keep-alive\r\nConnection: close", false),
+            ("1.1", "", true),
+            ("1.1", "keep-alive", true),
+            ("1.1", "keep-alive, Close", false),
+        ] {
+            let known = "content-length: 5\r\n";
+            for (method, length, is_known) in
+                [("GET", known, true), ("HEAD", "", true), ("GET", "", false)]
+            {
+                let head =
+                    format!("HTTP/{version} 200 OK\r\nConnection: {connection}\r\n{length}\r\n");
+                let Ok(Parsed::Final(_, framing, _)) = parsed(&head, method.parse().unwrap())
+                else {
+                    panic!("{head}");
+                };
+                assert_eq!(framing.keep_alive, kept && is_known, "{method} {head}");
+            }
         }
     }
 

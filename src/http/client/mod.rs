@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 pub(crate) use self::body::Body;
@@ -82,6 +82,14 @@ pub(crate) struct Failed {
     pub(crate) error: Error,
     /// Nothing of it has reached the endpoint.
     pub(crate) unsent: bool,
+}
+
+/// A request of which what was there has been sent.
+struct Begun<B> {
+    /// What is left of it.
+    rest: Option<Box<Upload<B>>>,
+    /// Its body goes in chunks.
+    chunked: bool,
 }
 
 impl From<Malformed> for Error {
@@ -162,7 +170,8 @@ impl Connection {
         B: http_body::Body<Data = Bytes> + Default + Unpin + 'static,
     {
         self.state.set(State::Busy);
-        let mut upload = poll_fn(|cx| Poll::Ready(self.begin(cx, request))).await?;
+        let begun = poll_fn(|cx| Poll::Ready(self.begin(cx, request))).await?;
+        let mut upload = begun.rest;
         let (mut came, mut looked) = (0, 0);
         let mut buffer = BytesMut::new();
         loop {
@@ -178,8 +187,11 @@ impl Connection {
             while may_be_complete(&buffer, looked) {
                 let mut bytes = buffer.split().freeze();
                 match head::parse(&bytes, request.method())? {
-                    Parsed::Final(response, framing, len) => {
+                    Parsed::Final(response, mut framing, len) => {
                         HEADS.set(buffer);
+                        // An endpoint of HTTP/1.0 that knows no chunks may take them for the next request.
+                        let old = response.version() == Version::HTTP_10;
+                        framing.keep_alive &= !(old && begun.chunked);
                         bytes.advance(len);
                         let rest = upload.map(|upload| Rest::spawn(upload, self));
                         let body = Body::new(self, framing, bytes, rest);
@@ -202,12 +214,8 @@ impl Connection {
         }
     }
 
-    /// Sends what is there of a request; what is left of it.
-    fn begin<B>(
-        &self,
-        cx: &mut Context<'_>,
-        request: &mut Request<B>,
-    ) -> Result<Option<Box<Upload<B>>>, Failed>
+    /// Sends what is there of a request.
+    fn begin<B>(&self, cx: &mut Context<'_>, request: &mut Request<B>) -> Result<Begun<B>, Failed>
     where
         B: http_body::Body<Data = Bytes> + Default + Unpin,
     {
@@ -215,15 +223,19 @@ impl Connection {
             error,
             unsent: true,
         })?;
-        match upload.poll(cx, self) {
-            Poll::Ready(Ok(())) => Ok(None),
-            Poll::Ready(Err(Stopped::Body)) => Err(Failed::new(Error::Request, Some(&mut upload))),
+        let chunked = upload.is_chunked();
+        let rest = match upload.poll(cx, self) {
+            Poll::Ready(Ok(())) => None,
+            Poll::Ready(Err(Stopped::Body)) => {
+                return Err(Failed::new(Error::Request, Some(&mut upload)));
+            }
             Poll::Ready(Err(Stopped::Connection)) if upload.is_unsent() => {
-                Err(Failed::new(Error::Closed, Some(&mut upload)))
+                return Err(Failed::new(Error::Closed, Some(&mut upload)));
             }
             // What has come before may be an answer.
-            Poll::Ready(Err(Stopped::Connection)) | Poll::Pending => Ok(Some(Box::new(upload))),
-        }
+            Poll::Ready(Err(Stopped::Connection)) | Poll::Pending => Some(Box::new(upload)),
+        };
+        Ok(Begun { rest, chunked })
     }
 
     /// Sends more of a request, before its answer.

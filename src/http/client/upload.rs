@@ -49,6 +49,10 @@ pub(super) enum Stopped {
 }
 
 impl<B> Upload<B> {
+    pub(super) fn is_chunked(&self) -> bool {
+        self.coding == Coding::Chunked
+    }
+
     /// Whether no byte has reached the endpoint.
     pub(super) fn is_unsent(&self) -> bool {
         !self.outbox.begun && self.outbox.is_one()

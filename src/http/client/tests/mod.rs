@@ -119,6 +119,8 @@ async fn answers_and_what_follows_them() {
         ("GET", b"HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n", false, 304, b"", true),
         ("GET", b"HTTP/1.1 200 OK\r\n\r\nto the end", true, 200, b"to the end", false),
         ("GET", b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok", false, 200, b"ok", false),
+        ("GET", b"HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 2\r\n\r\nok", false, 200, b"ok", true),
+        ("GET", b"HTTP/1.0 200 OK\r\nconnection: keep-alive\r\n\r\nok", true, 200, b"ok", false),
         ("GET", b"HTTP/1.1 102 Wait\r\n\r\nHTTP/1.1 103 Hints\r\nlink: a\r\n\r\nHTTP/1.1 204 No\r\n\r\n", false, 204, b"", true),
         ("GET", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n", false, 200, b"hello!", true),
         ("GET", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", false, 200, b"", true),

@@ -95,6 +95,30 @@ async fn exchange(
     within(connection.exchange(request)).await
 }
 
+/// RFC 9112, 6.1: who speaks HTTP/1.0 may not know chunks, and read them as requests.
+#[test]
+fn an_old_endpoint_is_not_kept_behind_chunks() {
+    let old = b"HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 2\r\n\r\nok";
+    for (fields, end, kept) in [
+        (&[("content-length", "5")][..], "hello", true),
+        (&[], "0\r\n\r\n", false),
+    ] {
+        run(async {
+            let (connection, mut endpoint) = connected().await;
+            let (mut request, pieces) = request(fields);
+            pieces.send(data("hello")).await.unwrap();
+            drop(pieces);
+            let answer = async {
+                until(&mut endpoint, end.as_bytes()).await;
+                endpoint.write_all(old).await.unwrap();
+            };
+            let (answered, ()) = tokio::join!(exchange(&connection, &mut request), answer);
+            assert_eq!(read(answered.unwrap()).await.unwrap(), "ok");
+            assert_eq!(connection.is_ready(), kept, "{fields:?}");
+        });
+    }
+}
+
 #[test]
 fn bodies_as_they_are_written() {
     let trailers = |names: &[&'static str]| {
