@@ -31,10 +31,8 @@ pub(crate) struct Target {
 impl Target {
     /// The host: lower case, no port, IPv6 in brackets. Empty when the request has none.
     pub(crate) fn host(&self) -> &str {
-        self.authority
-            .to_str()
-            .ok()
-            .and_then(|text| text.get(..self.host_bytes))
+        let host = self.authority.as_bytes().get(..self.host_bytes);
+        host.and_then(|host| std::str::from_utf8(host).ok())
             .unwrap_or("")
     }
 }

@@ -67,10 +67,12 @@ fn one_length(headers: &mut HeaderMap) -> Result<(), Ambiguous> {
 
 /// A number without a sign.
 pub(crate) fn decimal(value: &HeaderValue) -> Option<u64> {
-    let digits = value.to_str().ok()?;
-    // `u64` takes a sign.
-    let plain = digits.bytes().all(|b| b.is_ascii_digit());
-    plain.then(|| digits.parse().ok())?
+    let digits = value.as_bytes();
+    let number = digits.iter().try_fold(0_u64, |number, digit| {
+        let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    });
+    number.filter(|_| !digits.is_empty())
 }
 
 #[cfg(test)]

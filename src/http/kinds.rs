@@ -6,8 +6,8 @@
 
 use http::HeaderMap;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, DATE, EXPECT, FORWARDED, HeaderName, TE,
-    TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, DATE, EXPECT, FORWARDED, HOST, HeaderName,
+    TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 
 /// A set of kinds. Of a head: those of its fields, when it was read. What has been removed since is still said
@@ -45,6 +45,7 @@ impl Kinds {
     pub(crate) const GRPC_STATUS: Self = Self(1 << 21);
     pub(crate) const DATE: Self = Self(1 << 19);
     pub(crate) const GRPC_TIMEOUT: Self = Self(1 << 20);
+    pub(crate) const HOST: Self = Self(1 << 22);
 
     /// Those of all fields of a head.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
@@ -67,6 +68,7 @@ impl Kinds {
             COOKIE => Self::COOKIE,
             FORWARDED => Self::FORGEABLE,
             DATE => Self::DATE,
+            HOST => Self::HOST,
             _ => Self::of_other(name.as_str()),
         }
     }
@@ -146,6 +148,7 @@ mod tests {
         ("expect", Kinds::EXPECT),
         ("via", Kinds::VIA),
         ("date", Kinds::DATE),
+        ("host", Kinds::HOST),
         ("grpc-timeout", Kinds::GRPC_TIMEOUT),
         ("cookie", Kinds::COOKIE),
         ("traceparent", Kinds::TRACEPARENT),

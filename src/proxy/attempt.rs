@@ -367,8 +367,6 @@ pub(super) fn encode(
                 ));
             }
             *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
-            request.headers_mut().remove(HOST);
-            request.headers_mut().remove(TRANSFER_ENCODING);
         }
     }
     Ok(())

@@ -9,6 +9,10 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::{Reason, SendStream};
 
+/// The room that is asked for before a piece is handed over. Most messages of gRPC are smaller: for those the
+/// engine looks for room once.
+const CLAIM: usize = 1024;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Sending<B> {
@@ -91,8 +95,9 @@ where
                         return Poll::Ready(self.send(data, last));
                     }
                     // Asked for once there is something to send: room that is kept for nothing may be
-                    // all that another stream waits for. One byte is enough; the engine knows the rest.
-                    self.stream.reserve_capacity(1);
+                    // all that another stream waits for. Of a large piece little is enough; the engine
+                    // knows the rest, and asks for it when it has the piece.
+                    self.stream.reserve_capacity(data.len().min(CLAIM));
                     self.held = Some(Held { data, last });
                     self.pieces = self.pieces.wrapping_add(1);
                     true

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, SendStream};
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 
 use super::sending::Sending;
@@ -75,6 +75,10 @@ impl Connection {
         // Those of the client's hop are gone, but filters may set any (RFC 9113, 8.2.2).
         let kinds = Kinds::of(&parts.headers);
         headers::strip_request(&mut parts.headers, kinds);
+        // `:authority` stands for it (RFC 9113, 8.3.1).
+        if kinds.has(Kinds::HOST) {
+            parts.headers.remove(HOST);
+        }
         if !kinds.has(Kinds::CONTENT_LENGTH) {
             tell_length(&parts.method, &mut parts.headers, &body);
         }
