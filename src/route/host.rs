@@ -40,12 +40,18 @@ impl<V> HostMap<V> {
             .filter_map(|dot| self.wildcard.get(&host[dot + 1..]))
     }
 
-    /// All values, in no order.
-    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
-        self.exact
-            .values_mut()
-            .chain(self.wildcard.values_mut())
-            .chain(&mut self.any)
+    /// The same patterns with other values.
+    pub fn map<W>(self, mut value: impl FnMut(V) -> W) -> HostMap<W> {
+        let mut all = |values: HashMap<Box<str>, V>| {
+            let values = values.into_iter();
+            values.map(|(host, it)| (host, value(it))).collect()
+        };
+        HostMap {
+            exact: all(self.exact),
+            wildcard: all(self.wildcard),
+            any: self.any.map(value),
+            longest_suffix: self.longest_suffix,
+        }
     }
 }
 

@@ -2,57 +2,117 @@
 //! tried; must not know hosts, nor what a rule leads to.
 
 use std::cmp::Reverse;
+use std::hash::BuildHasher;
+use std::ops::Range;
 
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::path::{Kind, PathPattern, is_under};
+use super::path::{Kind, is_under};
 use super::precedence::Precedence;
 use super::{Entry, RequestView};
 
-/// Matches by path, each as its position among all entries of the table.
+/// Matches by path, each as its position among all entries of the table. The paths themselves stand there only.
 #[derive(Debug, Default)]
 pub(super) struct PathIndex {
-    exact: HashMap<Box<str>, Bucket>,
+    /// Those of one path in a row, in order of precedence.
+    matches: Box<[u32]>,
+    hasher: DefaultHashBuilder,
+    exact: HashTable<Bucket>,
     regex: Bucket,
-    /// Without the trailing slash, and without `/` itself.
-    prefix: HashMap<Box<str>, Bucket>,
+    /// Without `/` itself.
+    prefix: HashTable<Bucket>,
     root: Bucket,
-    /// What the deepest and the longest key of `prefix` have, in slashes and
+    /// What the deepest and the longest path of `prefix` have, in slashes and
     /// in bytes: a request cannot make us hash more of its path than that.
     deepest_prefix: usize,
     longest_prefix: usize,
 }
 
-/// In order of precedence.
-type Bucket = Vec<usize>;
+/// Where the matches of one path stand in `matches`.
+#[derive(Debug, Default)]
+struct Bucket {
+    start: u32,
+    end: u32,
+}
+
+/// What decides about the bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place<'e> {
+    Exact(&'e str),
+    Regex,
+    /// Without its trailing slash.
+    Prefix(&'e str),
+}
+
+impl<'e> Place<'e> {
+    fn of(entry: &'e Entry) -> Self {
+        match &entry.criteria.path().0 {
+            Kind::Exact(path) => Self::Exact(path),
+            Kind::Regex(_) => Self::Regex,
+            Kind::Prefix(prefix) => Self::Prefix(prefix),
+        }
+    }
+
+    fn text(self) -> &'e str {
+        match self {
+            Self::Exact(text) | Self::Prefix(text) => text,
+            Self::Regex => "",
+        }
+    }
+}
+
+impl Bucket {
+    fn range(&self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+}
 
 impl PathIndex {
-    /// Files a match under its path.
-    pub(super) fn insert(&mut self, path: &PathPattern, entry: usize) {
-        match &path.0 {
-            Kind::Exact(path) => self.exact.entry(path.clone()).or_default(),
-            Kind::Regex(_) => &mut self.regex,
-            Kind::Prefix(prefix) if prefix.is_empty() => &mut self.root,
-            Kind::Prefix(prefix) => {
+    /// Files matches, all of one host, under their paths.
+    pub(super) fn new(mut matches: Vec<u32>, entries: &[Entry]) -> Self {
+        let place = |&i: &u32| Place::of(&entries[i as usize]);
+        // All are of this host, so its rank does not matter here.
+        let rank = |&i: &u32| Precedence::of(None, &entries[i as usize].criteria, i as usize);
+        matches.sort_unstable_by(|a, b| {
+            let by_place = place(a).cmp(&place(b));
+            by_place.then_with(|| Reverse(rank(a)).cmp(&Reverse(rank(b))))
+        });
+        matches.dedup(); // a rule may name one host twice
+        let matches = matches.into_boxed_slice();
+        let mut index = Self::default();
+        let mut end = 0;
+        for group in matches.chunk_by(|a, b| place(a) == place(b)) {
+            let start = end;
+            end += group.len() as u32;
+            if let Some(first) = group.first() {
+                index.file(place(first), Bucket { start, end }, |bucket| {
+                    matches
+                        .get(bucket.start as usize)
+                        .map_or("", |it| place(it).text())
+                });
+            }
+        }
+        index.matches = matches;
+        index
+    }
+
+    fn file<'e>(&mut self, place: Place<'e>, bucket: Bucket, text_of: impl Fn(&Bucket) -> &'e str) {
+        let hasher = &self.hasher;
+        let hash = |bucket: &Bucket| hasher.hash_one(text_of(bucket));
+        match place {
+            Place::Regex => self.regex = bucket,
+            Place::Prefix("") => self.root = bucket,
+            Place::Exact(path) => {
+                self.exact
+                    .insert_unique(hasher.hash_one(path), bucket, hash);
+            }
+            Place::Prefix(prefix) => {
                 let slashes = memchr::memchr_iter(b'/', prefix.as_bytes()).count();
                 self.deepest_prefix = self.deepest_prefix.max(slashes);
                 self.longest_prefix = self.longest_prefix.max(prefix.len());
-                self.prefix.entry(prefix.clone()).or_default()
+                self.prefix
+                    .insert_unique(hasher.hash_one(prefix), bucket, hash);
             }
-        }
-        .push(entry);
-    }
-
-    /// Has to follow the last `insert`.
-    pub(super) fn sort(&mut self, entries: &[Entry]) {
-        let buckets = (self.exact.values_mut())
-            .chain(self.prefix.values_mut())
-            .chain([&mut self.regex, &mut self.root]);
-        for bucket in buckets {
-            // All are of this host, so its rank does not matter here.
-            bucket.sort_by_key(|&i| Reverse(Precedence::of(None, &entries[i].criteria, i)));
-            bucket.dedup(); // a rule may name one host twice
-            bucket.shrink_to_fit();
         }
     }
 
@@ -62,22 +122,30 @@ impl PathIndex {
         request: &RequestView<'_>,
         entries: &'e [Entry],
     ) -> Option<&'e Entry> {
-        let entry = |&i: &usize| &entries[i];
+        let entry = |&i: &u32| &entries[i as usize];
         let applies = |e: &&Entry| e.criteria.mismatch_beyond_path(request).is_none();
-        let first = |bucket: &Bucket| bucket.iter().map(entry).find(applies);
+        let of = |bucket: &Bucket| self.matches[bucket.range()].iter().map(entry);
+        let first = |bucket: &Bucket| of(bucket).find(applies);
+        let filed = |table: &HashTable<Bucket>, path: &str| {
+            let same = |bucket: &Bucket| {
+                let mut all = of(bucket);
+                all.next().is_some_and(|it| Place::of(it).text() == path)
+            };
+            table.find(self.hasher.hash_one(path), same).and_then(first)
+        };
         let path = request.path;
 
-        if let Some(found) = self.exact.get(path).and_then(first) {
+        if let Some(found) = filed(&self.exact, path) {
             return Some(found);
         }
-        let mut regexes = self.regex.iter().map(entry);
+        let mut regexes = of(&self.regex);
         if let Some(found) = regexes.find(|e| e.criteria.mismatch(request).is_none()) {
             return Some(found);
         }
         let mut boundary = self.deepest_boundary(path);
         while boundary > 0 {
             if boundary <= self.longest_prefix
-                && let Some(found) = self.prefix.get(&path[..boundary]).and_then(first)
+                && let Some(found) = filed(&self.prefix, &path[..boundary])
             {
                 return Some(found);
             }
@@ -96,13 +164,18 @@ impl PathIndex {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Match, PathPattern};
     use super::*;
 
     #[test]
     fn a_path_is_hashed_no_deeper_than_the_deepest_prefix() {
-        let mut index = PathIndex::default();
+        let index = PathIndex::default();
         assert_eq!(index.deepest_boundary("/a/b/c"), 0);
-        index.insert(&PathPattern::prefix("/a/b/"), 0);
+        let entries = [Entry {
+            rule: 0,
+            criteria: Match::new(PathPattern::prefix("/a/b/"), None, vec![], vec![]),
+        }];
+        let index = PathIndex::new(vec![0], &entries);
         assert_eq!(index.deepest_boundary("/a/b/c/d"), "/a/b".len());
         assert_eq!(index.deepest_boundary("/a/b"), "/a/b".len());
         assert_eq!(index.deepest_boundary("/a"), "/a".len());

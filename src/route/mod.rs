@@ -151,25 +151,21 @@ impl<T> TableBuilder<T> {
     pub fn build(mut self) -> Table<T> {
         self.rules.shrink_to_fit();
         self.entries.shrink_to_fit();
-        let mut hosts: HostMap<PathIndex> = HostMap::default();
-        for rule in &self.rules {
-            for entry in rule.entries.clone() {
-                let path = self.entries[entry].criteria.path();
-                if rule.hosts.is_empty() {
-                    hosts.entry(None).insert(path, entry);
-                }
-                for host in &rule.hosts {
-                    hosts.entry(Some(host)).insert(path, entry);
-                }
+        let mut hosts: HostMap<Vec<u32>> = HostMap::default();
+        for (position, entry) in (0..).zip(&self.entries) {
+            let own = &self.rules[entry.rule].hosts;
+            if own.is_empty() {
+                hosts.entry(None).push(position);
+            }
+            for host in own {
+                hosts.entry(Some(host)).push(position);
             }
         }
-        for paths in hosts.values_mut() {
-            paths.sort(&self.entries);
-        }
+        let entries = self.entries;
         Table {
             rules: self.rules,
-            entries: self.entries,
-            hosts,
+            hosts: hosts.map(|matches| PathIndex::new(matches, &entries)),
+            entries,
         }
     }
 }

@@ -15,7 +15,7 @@ pub(super) enum Kind {
     Exact(Box<str>),
     /// Without its trailing slash; empty for `/`.
     Prefix(Box<str>),
-    Regex(Pattern),
+    Regex(Box<Pattern>),
 }
 
 /// How a path matched.
@@ -46,7 +46,7 @@ impl PathPattern {
     /// # Errors
     /// As [`Pattern::new`].
     pub fn regex(pattern: &str) -> Result<Self, PatternError> {
-        Pattern::new(pattern).map(|pattern| Self(Kind::Regex(pattern)))
+        Pattern::new(pattern).map(|pattern| Self(Kind::Regex(Box::new(pattern))))
     }
 
     /// Whether the path matches.
