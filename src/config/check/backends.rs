@@ -1,6 +1,6 @@
 //! Checks of backends: use, endpoints, bounds, health checks.
 
-use std::collections::HashSet;
+use hashbrown::HashSet;
 
 use super::place::{At, Report};
 use super::{Names, at_least_one, balancing, discovery};

@@ -1,6 +1,6 @@
 //! Checks of filters: each by itself, those of one list together, and with the rule's matches.
 
-use std::collections::HashSet;
+use hashbrown::HashSet;
 
 use super::place::{At, Report};
 use super::{Names, policies};

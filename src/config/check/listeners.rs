@@ -1,7 +1,7 @@
 //! Checks of listeners and of the addresses that they share with one another and with the admin
 //! listener.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 use std::net::SocketAddr;
 
 use super::place::{At, Report};

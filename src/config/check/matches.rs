@@ -1,6 +1,6 @@
 //! Checks of one match: its path, header fields and query parameters.
 
-use std::collections::HashSet;
+use hashbrown::HashSet;
 
 use super::place::{At, Report};
 use crate::config::document::{Match, PathMatch, PathMatchType, ValueMatchType};
@@ -87,6 +87,9 @@ fn check_expression(expression: &str, at: At<'_>, report: &mut Report) {
 
 /// What `Exact` and `PathPrefix` may have, by the Gateway API; anything else never matches.
 fn check_path(path: &str, at: At<'_>, report: &mut Report) {
+    if is_plain(path) {
+        return;
+    }
     let lower = path.to_ascii_lowercase();
     let (message, help) = if !path.starts_with('/') {
         (
@@ -125,6 +128,13 @@ fn check_path(path: &str, at: At<'_>, report: &mut Report) {
         return;
     };
     report.add(at.problem(Code::PathValue, message).help(help));
+}
+
+/// Whether nothing needs a closer look, as in nearly every path.
+fn is_plain(path: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_');
+    let bytes = path.as_bytes();
+    path.starts_with('/') && path.bytes().all(plain) && bytes.windows(2).all(|pair| pair != b"//")
 }
 
 /// `pchar`, `/` and `%` (RFC 3986, 3.3).

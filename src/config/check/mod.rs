@@ -17,8 +17,9 @@ mod retry;
 mod rollouts;
 mod rules;
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
 
 use super::document::{BackendRef, Document, LoadBalancingPolicy};
 use super::problem::{Code, Problem, Source, Span};
@@ -206,8 +207,8 @@ impl<'a> Names<'a> {
             .filter(|it| it.load_balancing.key.is_none())
             .map(|it| it.name.as_str());
         Self {
-            listeners,
-            backends,
+            listeners: listeners.into_keys().collect(),
+            backends: backends.into_keys().collect(),
             used: used.collect(),
             keyed: keyed.collect(),
             lost_listeners: lost("listeners"),
@@ -223,17 +224,19 @@ fn names<T>(list: &[T], name: impl Fn(&T) -> &Name) -> Vec<&str> {
     list.iter().map(|element| name(element).as_str()).collect()
 }
 
-/// The names of a list over all files; a name that is there already is told.
+/// The names of a list over all files, each with its first file and place; a name that is there already is told.
 fn unique<'a>(
     parts: &'a [Part],
     key: &'static str,
     what: &str,
     names: impl Fn(&'a Document) -> Vec<&'a str>,
     report: &mut Report,
-) -> HashSet<&'a str> {
+) -> HashMap<&'a str, (usize, usize)> {
     let mut first: HashMap<&str, (usize, usize)> = HashMap::new();
     for (file, part) in parts.iter().enumerate() {
-        for (index, name) in names(&part.document).into_iter().enumerate() {
+        let names = names(&part.document);
+        first.reserve(names.len());
+        for (index, name) in names.into_iter().enumerate() {
             let Some((file, earlier)) = first.get(name).copied() else {
                 first.insert(name, (file, index));
                 continue;
@@ -254,7 +257,7 @@ fn unique<'a>(
             );
         }
     }
-    first.into_keys().collect()
+    first
 }
 
 /// A key that is read from several places, or from none, is no key.

@@ -1,6 +1,6 @@
 //! Checks of rollouts: what they refer to, and steps that make sense together.
 
-use std::collections::{HashMap, HashSet};
+use hashbrown::{HashMap, HashSet};
 
 use super::place::{At, Report};
 use super::{Part, with_nearest};

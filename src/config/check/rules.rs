@@ -1,7 +1,9 @@
 //! Checks of routes and their rules: hosts, splits, timeouts, and rules that an earlier one hides.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use hashbrown::HashMap;
 
 use super::place::{At, Report};
 use super::{

@@ -14,7 +14,8 @@ impl Builder<'_> {
         text: Cow<'t, str>,
         place: Span,
     ) -> Result<(Cow<'t, str>, bool), Stopped> {
-        if !text.contains("${") {
+        // By its byte: there is none in most texts, and that is quicker to see.
+        if memchr::memchr(b'$', text.as_bytes()).is_none() || !text.contains("${") {
             return Ok((text, false));
         }
         let (mut out, mut rest, mut read) = (String::with_capacity(text.len()), &*text, false);

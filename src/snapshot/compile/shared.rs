@@ -2,8 +2,9 @@
 //!
 //! Must not know what a rule is.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
 
 use crate::split::Division;
 
