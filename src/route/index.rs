@@ -1,7 +1,6 @@
 //! The matches of one host, found by path. Owns the order in which paths are
 //! tried; must not know hosts, nor what a rule leads to.
 
-use std::cmp::Reverse;
 use std::hash::BuildHasher;
 use std::ops::Range;
 
@@ -69,51 +68,47 @@ impl Bucket {
 
 impl PathIndex {
     /// Files matches, all of one host, under their paths.
-    pub(super) fn new(mut matches: Vec<u32>, entries: &[Entry]) -> Self {
-        let place = |&i: &u32| Place::of(&entries[i as usize]);
+    pub(super) fn new(matches: &[u32], entries: &[Entry]) -> Self {
+        let mut index = Self::default();
+        let place = |i: u32| Place::of(&entries[i as usize]);
         // All are of this host, so its rank does not matter here.
-        let rank = |&i: &u32| Precedence::of(None, &entries[i as usize].criteria, i as usize);
-        matches.sort_unstable_by(|a, b| {
-            let by_place = place(a).cmp(&place(b));
-            by_place.then_with(|| Reverse(rank(a)).cmp(&Reverse(rank(b))))
+        let rank = |i: u32| Precedence::of(None, &entries[i as usize].criteria, i as usize);
+        // First by a number: paths that begin alike are slow to compare.
+        let hashed = |&i: &u32| (index.hasher.hash_one(place(i).text()), i);
+        let mut matches: Vec<_> = matches.iter().map(hashed).collect();
+        matches.sort_unstable_by(|&(hash, a), &(other, b)| {
+            let by_place = hash.cmp(&other).then_with(|| place(a).cmp(&place(b)));
+            by_place.then_with(|| rank(b).cmp(&rank(a)))
         });
         matches.dedup(); // a rule may name one host twice
-        let matches = matches.into_boxed_slice();
-        let mut index = Self::default();
+        index.matches = matches.iter().map(|&(_, i)| i).collect();
+        let hash_of = |bucket: &Bucket| {
+            let first = matches.get(bucket.start as usize);
+            first.map_or(0, |&(hash, _)| hash)
+        };
         let mut end = 0;
-        for group in matches.chunk_by(|a, b| place(a) == place(b)) {
+        for group in matches.chunk_by(|&(_, a), &(_, b)| place(a) == place(b)) {
             let start = end;
             end += group.len() as u32;
-            if let Some(first) = group.first() {
-                index.file(place(first), Bucket { start, end }, |bucket| {
-                    matches
-                        .get(bucket.start as usize)
-                        .map_or("", |it| place(it).text())
-                });
+            let bucket = Bucket { start, end };
+            let Some(&(hash, first)) = group.first() else {
+                continue;
+            };
+            match place(first) {
+                Place::Regex => index.regex = bucket,
+                Place::Prefix("") => index.root = bucket,
+                Place::Exact(_) => {
+                    index.exact.insert_unique(hash, bucket, hash_of);
+                }
+                Place::Prefix(prefix) => {
+                    let slashes = memchr::memchr_iter(b'/', prefix.as_bytes()).count();
+                    index.deepest_prefix = index.deepest_prefix.max(slashes);
+                    index.longest_prefix = index.longest_prefix.max(prefix.len());
+                    index.prefix.insert_unique(hash, bucket, hash_of);
+                }
             }
         }
-        index.matches = matches;
         index
-    }
-
-    fn file<'e>(&mut self, place: Place<'e>, bucket: Bucket, text_of: impl Fn(&Bucket) -> &'e str) {
-        let hasher = &self.hasher;
-        let hash = |bucket: &Bucket| hasher.hash_one(text_of(bucket));
-        match place {
-            Place::Regex => self.regex = bucket,
-            Place::Prefix("") => self.root = bucket,
-            Place::Exact(path) => {
-                self.exact
-                    .insert_unique(hasher.hash_one(path), bucket, hash);
-            }
-            Place::Prefix(prefix) => {
-                let slashes = memchr::memchr_iter(b'/', prefix.as_bytes()).count();
-                self.deepest_prefix = self.deepest_prefix.max(slashes);
-                self.longest_prefix = self.longest_prefix.max(prefix.len());
-                self.prefix
-                    .insert_unique(hasher.hash_one(prefix), bucket, hash);
-            }
-        }
     }
 
     /// The match with the highest precedence among those that apply.
@@ -175,7 +170,7 @@ mod tests {
             rule: 0,
             criteria: Match::new(PathPattern::prefix("/a/b/"), None, vec![], vec![]),
         }];
-        let index = PathIndex::new(vec![0], &entries);
+        let index = PathIndex::new(&[0], &entries);
         assert_eq!(index.deepest_boundary("/a/b/c/d"), "/a/b".len());
         assert_eq!(index.deepest_boundary("/a/b"), "/a/b".len());
         assert_eq!(index.deepest_boundary("/a"), "/a".len());

@@ -164,7 +164,7 @@ impl<T> TableBuilder<T> {
         let entries = self.entries;
         Table {
             rules: self.rules,
-            hosts: hosts.map(|matches| PathIndex::new(matches, &entries)),
+            hosts: hosts.map(|matches| PathIndex::new(&matches, &entries)),
             entries,
         }
     }
