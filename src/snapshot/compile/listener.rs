@@ -6,13 +6,12 @@ use std::sync::Arc;
 
 use super::policies::compile_compression;
 use super::values::compile_authorization;
-use super::{CompileError, CompiledRoute, Compiler};
+use super::{CompileError, Compiler, Member};
 use crate::config::document as written;
 use crate::config::values::Cidr;
 use crate::http::age::AgeLimits;
 use crate::http::flood::Limits;
 use crate::http::serve::ServeOptions;
-use crate::route::{TableBuilder, intersect};
 use crate::snapshot::authorization::{Authorization, AuthorizationRule};
 use crate::snapshot::limits::Bound;
 use crate::snapshot::port::{Listener, ProxyProtocol};
@@ -37,22 +36,9 @@ impl Compiler<'_> {
 
     pub(super) fn listener(
         &self,
-        id: u16,
-        written: &written::Listener,
+        (id, written, table): Member<'_>,
         document: &written::Document,
-        routes: &[CompiledRoute],
     ) -> Result<Listener, CompileError> {
-        let mut table = TableBuilder::new();
-        for route in routes {
-            let attached = route.listeners.is_empty() || route.listeners.contains(&written.name);
-            let hosts = intersect(written.hostname.as_ref(), &route.hostnames);
-            let (true, Some(hosts)) = (attached, hosts) else {
-                continue;
-            };
-            for rule in &route.rules {
-                table.add(&hosts, rule.matches.clone(), Arc::clone(&rule.rule));
-            }
-        }
         let tls = if self.to_serve {
             self.terminator(written)
                 .map_err(|source| CompileError::Tls {
@@ -90,7 +76,7 @@ impl Compiler<'_> {
                 .compression
                 .as_ref()
                 .map(|it| Arc::new(compile_compression(it))),
-            table: table.build(),
+            table,
             unmatched: self.unmatched(),
         })
     }

@@ -10,6 +10,7 @@ mod listener;
 mod policies;
 mod rollout;
 mod shared;
+mod tables;
 mod tls;
 mod values;
 
@@ -22,6 +23,7 @@ use self::earlier::EarlierRules;
 use self::listener::serve_options;
 use self::policies::FilterOwner;
 use self::shared::Shared;
+use self::tables::{RuleTable, Tables};
 use self::values::{balanced_by, compile_filters, compile_match, key_source};
 use super::limits::{Bound, Limits as RuleLimits};
 use super::port::{Door, Port};
@@ -30,7 +32,6 @@ use super::sparse::Maybe;
 use super::written::Written;
 use super::{AccessLogHandle, AdminSettings, DrainSettings, Snapshot};
 use crate::config::document as written;
-use crate::config::values::{HostPattern, Name};
 use crate::route::{HostMap, Match, PatternError};
 use crate::split::{Split, StickySplit};
 use crate::telemetry::access_log::{self, AccessLog};
@@ -136,24 +137,19 @@ impl<'a> Compiler<'a> {
             let compiled = self.backend(backend)?;
             backends.insert(compiled.name().into(), compiled);
         }
-        let written_routes = std::mem::take(&mut document.routes);
-        let mut routes = Vec::with_capacity(written_routes.len());
+        let routes = std::mem::take(&mut document.routes);
+        let mut rules = Vec::with_capacity(routes.len());
+        let mut tables = Tables::of(&document.listeners);
         // One by one, so that what is compiled takes the place of what was written.
-        for route in written_routes {
-            routes.push(CompiledRoute {
-                rules: self.route(&route, &document, &backends)?,
-                listeners: route.listeners,
-                hostnames: route.hostnames,
-            });
+        for route in routes {
+            let compiled = self.route(&route, &document, &backends)?;
+            tables.add(&route, &compiled);
+            rules.extend(compiled.into_iter().map(|it| it.rule));
         }
-        let ports = self.ports(&document, &routes, generation)?;
+        rules.shrink_to_fit();
+        let ports = self.ports(&document, tables, generation)?;
         let admin = document.admin.clone().unwrap_or_default();
         let drain = document.drain.clone().unwrap_or_default();
-        let mut rules: Vec<_> = routes
-            .into_iter()
-            .flat_map(|route| route.rules.into_iter().map(|it| it.rule))
-            .collect();
-        rules.shrink_to_fit();
         Ok(Snapshot {
             generation,
             hash,
@@ -233,25 +229,26 @@ impl<'a> Compiler<'a> {
     fn ports(
         &self,
         document: &written::Document,
-        routes: &[CompiledRoute],
+        tables: Tables<'_>,
         generation: u64,
     ) -> Result<BTreeMap<SocketAddr, Arc<Port>>, CompileError> {
-        let mut by_address: BTreeMap<SocketAddr, Vec<(u16, &written::Listener)>> = BTreeMap::new();
-        for (id, listener) in (0..).zip(&document.listeners) {
+        let mut by_address: BTreeMap<SocketAddr, Vec<Member<'_>>> = BTreeMap::new();
+        for member in tables.build() {
+            let (_, listener, _) = &member;
             by_address
                 .entry(listener.address.get())
                 .or_default()
-                .push((id, listener));
+                .push(member);
         }
         let overload = self.overload(document);
         let tells_destination = document
             .backends
             .iter()
             .any(|backend| backend.proxy_protocol.is_some());
-        let port = |(address, members): (SocketAddr, Vec<(u16, &written::Listener)>)| {
-            let (_, first) = *members.first()?;
+        let port = |(address, members): (SocketAddr, Vec<Member<'_>>)| {
+            let (_, first, _) = *members.first()?;
             let mut by_host = HostMap::<Option<usize>>::default();
-            for (index, (_, listener)) in members.iter().enumerate() {
+            for (index, (_, listener, _)) in members.iter().enumerate() {
                 *by_host.entry(listener.hostname.as_ref()) = Some(index);
             }
             let metrics = match self.earlier.and_then(|earlier| earlier.port(address)) {
@@ -266,8 +263,8 @@ impl<'a> Compiler<'a> {
                 _ => ListenerMetrics::new(self.registry, first.name.as_str()),
             };
             let listeners = members
-                .iter()
-                .map(|(id, l)| Ok(Arc::new(self.listener(*id, l, document, routes)?)))
+                .into_iter()
+                .map(|member| Ok(Arc::new(self.listener(member, document)?)))
                 .collect::<Result<_, CompileError>>();
             let port = listeners.map(|listeners| Port {
                 door: Arc::new(Door {
@@ -519,12 +516,8 @@ fn compile_retry(written: &written::Retry, rule: &written::Rule) -> Retry {
     }
 }
 
-/// A route's rules, with where they are for.
-struct CompiledRoute {
-    listeners: Vec<Name>,
-    hostnames: Vec<HostPattern>,
-    rules: Vec<CompiledRule>,
-}
+/// A listener of a port, with its number and its table.
+type Member<'a> = (u16, &'a written::Listener, RuleTable);
 
 /// A rule with the matches that lead to it; the table wants them apart.
 struct CompiledRule {
