@@ -6,7 +6,8 @@
 //!
 //! A file becomes a tree of nodes with places (`yaml`), the tree becomes the document by way of
 //! serde (`decode`), and what no single value can tell is checked over all files (`check`). Each
-//! step goes on after a problem, so that all of them are told at once.
+//! step goes on after a problem, so that all of them are told at once. The whole tree is there only
+//! when there is something to tell: first the files are read without (`decode::sound`).
 
 pub mod document;
 pub mod values;
