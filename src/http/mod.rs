@@ -19,6 +19,7 @@ pub(crate) mod grpc;
 pub(crate) mod grpc_web;
 pub(crate) mod headers;
 pub(crate) mod http2;
+pub(crate) mod interim;
 pub(crate) mod kinds;
 mod park;
 pub(crate) mod path;

@@ -27,6 +27,7 @@ use super::age::{Age, AgeLimits, Past};
 use super::body::{DownstreamBody, ResponseBody};
 use super::flood::{Budget, Limits};
 use super::http2;
+use super::interim::Interims;
 use super::park::{self, PARK_AFTER};
 use super::server::Client;
 use super::socket::{Framed, Watched};
@@ -93,6 +94,7 @@ pub(crate) struct Control {
     signals: Arc<Signals>,
     carried: Rc<Carried>,
     stall: Rc<Stall>,
+    pub(crate) interims: Rc<Interims>,
     close: Cell<Close>,
     /// It has been idle for a while, and its engine may be taken away until something comes.
     park: Cell<bool>,
@@ -116,6 +118,7 @@ impl Control {
             stall: Rc::new(Stall::new(Arc::clone(&signals), Rc::clone(&clock))),
             signals,
             carried: Rc::default(),
+            interims: Rc::default(),
             clock,
             age,
             http2: Cell::new(false),
@@ -355,8 +358,10 @@ where
     let budget = Budget::of_client(options.http2.clone(), control.clock.get());
     let socket = Framed::new(socket, budget, Rc::clone(&control.clock));
     let result = {
+        control.interims.want(true);
         let (socket, stall) = (socket.clone(), Rc::clone(&control.stall));
-        let connection = http2::server::Connection::new(socket, options, service, stall);
+        let interims = Rc::clone(&control.interims);
+        let connection = http2::server::Connection::new(socket, options, service, stall, interims);
         let driven = drive(pin!(connection), control, http2::server::Connection::end).await;
         driven.unwrap_or(Ok(()))
     };

@@ -18,8 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::Connection;
 use super::error::{ExchangeError, ProxyError, is_unprocessed, is_unreadable};
+use super::interim::Passage;
 use super::retry::Head;
 use crate::http::body::{RequestBody, RequestProgress, UpstreamBody};
+use crate::http::interim::Inform;
 use crate::http::kinds::Kinds;
 use crate::http::{framing, spare, websocket};
 use crate::telemetry::backend::{AttemptOutcome, RetryReason};
@@ -31,13 +33,15 @@ use crate::upstream::pool::{Http1, Http2Stream, Lease, Sender, Wanted};
 
 /// A request ready to be sent.
 #[derive(Debug)]
-pub(crate) struct Outgoing {
+pub(crate) struct Outgoing<'a> {
     pub(crate) head: Box<Head>,
     pub(crate) body: RequestBody,
     /// Of its body, if it has one.
     pub(crate) progress: Option<Rc<RequestProgress>>,
     /// Is told when the request is on its way, where somebody waits for that.
     pub(crate) departs: Option<CancellationToken>,
+    /// For informational answers, where there may be any and the client can get them.
+    pub(crate) passage: Option<Passage<'a>>,
 }
 
 /// The head of an endpoint's answer, and what the connection needs at the end of its body. Boxed on its
@@ -61,7 +65,7 @@ pub(crate) async fn attempt(
     connection: &Connection,
     backend: &Backend,
     endpoint: &Arc<Endpoint>,
-    outgoing: Outgoing,
+    outgoing: Outgoing<'_>,
     deadline: Option<Instant>,
 ) -> Result<Box<Answered>, ProxyError> {
     let timing = backend.time(endpoint);
@@ -105,9 +109,12 @@ async fn exchange(
     connection: &Connection,
     backend: &Backend,
     endpoint: &Arc<Endpoint>,
-    outgoing: Outgoing,
+    outgoing: Outgoing<'_>,
 ) -> Result<Box<Answered>, ProxyError> {
     let (progress, departs) = (outgoing.progress, outgoing.departs);
+    let passage = outgoing.passage;
+    let tell = passage.map(|it| move |interim| it.tell(connection, interim));
+    let inform = tell.as_ref().map(|tell| tell as &dyn Fn(_));
     let tunnel = outgoing.head.upgrade.is_some();
     let (mut request, authority) = outgoing.head.into_request(outgoing.body);
     let empty = matches!(request.body(), RequestBody::Empty);
@@ -139,9 +146,9 @@ async fn exchange(
         let copy = (stale && copied).then(|| head_copy(&request));
         sent += 1;
         let sent_on = match &departs {
-            None => send(&mut lease, &mut request).await,
+            None => send(&mut lease, &mut request, inform).await,
             // Out of line, so that requests without a copy do not carry its state.
-            Some(departs) => Box::pin(telling(send(&mut lease, &mut request), departs)).await,
+            Some(departs) => Box::pin(telling(&mut lease, &mut request, inform, departs)).await,
         };
         let failed = match sent_on {
             Ok(mut response) => {
@@ -202,20 +209,20 @@ async fn connect(
 /// Sends a request and waits for the head of the final answer. Engines that want to have the request take it,
 /// and may give it back.
 ///
-/// Informational answers (1xx) of the endpoint end here, although RFC 9110, 15.2 wants them passed on:
-/// the engines to endpoints can tell of them, but hyper's server can send none, in neither version, but the
-/// 100 that it sends by itself when the body of a request with `Expect` is first asked for, which is when the
+/// `inform` is told of informational answers (1xx); see [`super::interim`]. Where hyper serves the client, it
+/// sends the 100 by itself when the body of a request with `Expect` is first asked for, which is when the
 /// endpoint's connection takes it.
 pub(super) async fn send(
     lease: &mut Lease,
     request: &mut Request<RequestBody>,
+    inform: Inform<'_>,
 ) -> Result<Response<UpstreamBody>, Failed> {
     let take = |request: &mut _| mem::replace(request, Request::new(RequestBody::Empty));
     let result = match &mut lease.sender {
         Sender::Http1(Http1::Own(connection, _)) => {
             // Of a body that was given to it, nothing comes back.
             let empty = matches!(request.body(), RequestBody::Empty);
-            let sent = connection.exchange(request).await;
+            let sent = connection.exchange(request, inform).await;
             return match sent {
                 Ok(response) => {
                     spare::give(mem::take(request.headers_mut()));
@@ -238,7 +245,11 @@ pub(super) async fn send(
                 let back = failed.request.map(|request| *request);
                 Failed::unsent(failed.error.into(), back, request)
             })?;
-            return match exchange.await {
+            let answered = match inform {
+                None => exchange.await,
+                Some(inform) => exchange.informing(inform).await,
+            };
+            return match answered {
                 Ok(response) => Ok(response.map(UpstreamBody::http2)),
                 Err(error) => Err(Failed {
                     error: error.into(),
@@ -287,8 +298,13 @@ impl Failed {
 }
 
 /// Tells when a request has been handed to its connection, whose task comes before those that are told.
-async fn telling<F: Future>(sending: F, departs: &CancellationToken) -> F::Output {
-    let mut sending = pin!(sending);
+async fn telling(
+    lease: &mut Lease,
+    request: &mut Request<RequestBody>,
+    inform: Inform<'_>,
+    departs: &CancellationToken,
+) -> Result<Response<UpstreamBody>, Failed> {
+    let mut sending = pin!(send(lease, request, inform));
     let first = poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await;
     departs.cancel();
     match first {

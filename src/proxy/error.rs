@@ -223,7 +223,13 @@ fn is_invalid(error: &ExchangeError) -> bool {
         let io = error.get_io();
         io.is_some_and(|io| io.kind() == std::io::ErrorKind::InvalidData)
     };
-    is_unreadable(error) || of_http2(error).is_some_and(|it| it.is_library() || flood(it))
+    // What we refuse of what the engine takes.
+    let refused = |error: &h2::Error| {
+        let reasons = [h2::Reason::PROTOCOL_ERROR, h2::Reason::ENHANCE_YOUR_CALM];
+        !error.is_remote() && error.reason().is_some_and(|it| reasons.contains(&it))
+    };
+    let invalid = |error: &h2::Error| error.is_library() || flood(error) || refused(error);
+    is_unreadable(error) || of_http2(error).is_some_and(invalid)
 }
 
 /// Whether an answer came over HTTP/1 that is none, or has more than the head of one may have. A fault of

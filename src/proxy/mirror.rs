@@ -224,7 +224,7 @@ async fn exchange(
         return (Mirrored::Invalid, None);
     }
     let began = Instant::now();
-    let Ok(mut response) = send(&mut lease, &mut request).await else {
+    let Ok(mut response) = send(&mut lease, &mut request, None).await else {
         return (Mirrored::Reset, None);
     };
     let kinds = Kinds::of(response.headers());

@@ -13,6 +13,7 @@ mod failure;
 mod fault;
 pub(crate) mod handler;
 mod hedge;
+mod interim;
 mod limits;
 mod mirror;
 pub(crate) mod outcome;

@@ -16,6 +16,7 @@ use super::deadline::{AttemptDeadline, Deadlines};
 use super::error::ProxyError;
 use super::failure::Failure;
 use super::hedge;
+use super::interim::Passage;
 use super::outcome::Outcome;
 use crate::http::body::RequestBody;
 use crate::http::kinds::Kinds;
@@ -352,11 +353,14 @@ impl<'a> Call<'a> {
         if let (true, Some(whole)) = (outcome.is_grpc, until.whole) {
             grpc::shorten_timeout(&mut parts.headers, whole);
         }
+        // gRPC has none.
+        let informs = connection.control.interims.are_wanted() && !outcome.is_grpc;
         let outgoing = Outgoing {
             head,
             body,
             progress: outcome.progress.clone(),
             departs: outcome.departure.as_ref().map(|it| it.bell()),
+            passage: informs.then_some(Passage([&self.rule.filters, &arm.filters])),
         };
         Ok(Begun {
             arm,
@@ -376,7 +380,7 @@ pub(super) struct Begun<'a> {
     backend: &'a Arc<Backend>,
     endpoint: Arc<Endpoint>,
     holding: Holding,
-    outgoing: Outgoing,
+    outgoing: Outgoing<'a>,
     until: AttemptDeadline,
 }
 

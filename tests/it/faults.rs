@@ -26,7 +26,9 @@ fn a_storm_of_informational_answers_has_a_bound() {
         false
     });
     let proxy = Proxy::start(&all_to(backend.address));
-    let response = get(proxy.addr("web"), "a", "/", &[]);
+    let mut client = Client::connect(proxy.addr("web"));
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let response = client.receive_final(false).unwrap().unwrap();
     assert_eq!(response.status, 502, "{response:?}");
     let why = response.header("proxy-status").unwrap();
     // Had the storm ended by itself, it would be `upstream_reset`.

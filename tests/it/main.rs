@@ -29,6 +29,7 @@ mod health;
 mod hedge;
 mod http2;
 mod identity;
+mod interim;
 mod keys;
 mod lifecycle;
 mod limits;

@@ -24,7 +24,7 @@ const FIELDS: usize = 100;
 pub(super) enum Parsed {
     Partial,
     /// An informational one: another one follows.
-    Interim(usize),
+    Interim(Response<()>, usize),
     Final(Response<()>, Framing, usize),
 }
 
@@ -127,11 +127,12 @@ pub(super) fn parse(bytes: &Bytes, method: &Method) -> Result<Parsed, Error> {
     };
     let status = head.code.and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or(Error::Unreadable("the status is no number of three digits"))?;
-    if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(Parsed::Interim(len));
-    }
     let mut response = Response::new(());
     *response.status_mut() = status;
+    if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+        interim_fields_of(bytes, head.headers, response.headers_mut())?;
+        return Ok(Parsed::Interim(response, len));
+    }
     if head.version == Some(0) {
         *response.version_mut() = Version::HTTP_10;
     }
@@ -205,6 +206,22 @@ fn fields_of(
         headers.append(name, value);
     }
     Ok(told)
+}
+
+/// Those of an informational answer. It has no body, whatever it says (RFC 9110, 8.6; RFC 9112, 6.1).
+#[cold]
+fn interim_fields_of(
+    bytes: &Bytes,
+    fields: &[httparse::Header<'_>],
+    headers: &mut HeaderMap,
+) -> Result<(), Error> {
+    for field in fields {
+        let (name, value) = fields::read(bytes, field).map_err(Error::Unreadable)?;
+        if name != CONTENT_LENGTH && name != TRANSFER_ENCODING {
+            headers.append(name, value);
+        }
+    }
+    Ok(())
 }
 
 const CONTENT_LENGTH_IS: Error = Error::Unreadable("Content-Length must be one decimal number");
@@ -418,7 +435,11 @@ mod tests {
             );
         }
         let whole = Bytes::from_static(head);
-        assert!(matches!(parse(&whole, &Method::GET), Ok(Parsed::Interim(len)) if len == first));
+        let Ok(Parsed::Interim(interim, len)) = parse(&whole, &Method::GET) else {
+            panic!("it is one");
+        };
+        assert_eq!((interim.status().as_u16(), len), (103, first));
+        assert_eq!(interim.headers()["link"], "x");
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub(crate) use self::body::Body;
 use self::head::Parsed;
 pub(crate) use self::head::may_be_complete;
 use self::upload::{Rest, Stopped, Upload};
+use super::interim::{self, Inform};
 use super::transfer::{Malformed, READ};
 use crate::tls::stream::Stream;
 
@@ -158,13 +159,14 @@ impl Connection {
     /// Sends a request, whose body is taken, and waits for the head of the final answer. Where that comes
     /// first, the rest of the body is sent while the answer's body is read.
     ///
-    /// Informational answers end here (see `proxy::attempt::send`).
+    /// `inform` is told of informational answers.
     ///
     /// # Errors
     /// The connection is of no use then.
     pub(crate) async fn exchange<B>(
         self: &Rc<Self>,
         request: &mut Request<B>,
+        inform: Inform<'_>,
     ) -> Result<Response<Body>, Failed>
     where
         B: http_body::Body<Data = Bytes> + Default + Unpin + 'static,
@@ -172,7 +174,7 @@ impl Connection {
         self.state.set(State::Busy);
         let begun = poll_fn(|cx| Poll::Ready(self.begin(cx, request))).await?;
         let mut upload = begun.rest;
-        let (mut came, mut looked) = (0, 0);
+        let (mut came, mut looked, mut interims) = (0, 0, 0);
         let mut buffer = BytesMut::new();
         loop {
             let received = poll_fn(|cx| {
@@ -197,8 +199,17 @@ impl Connection {
                         let body = Body::new(self, framing, bytes, rest);
                         return Ok(response.map(|()| body));
                     }
-                    Parsed::Interim(len) => {
+                    Parsed::Interim(interim, len) => {
                         bytes.advance(len);
+                        interims += 1;
+                        if interims > interim::MOST {
+                            return Err(
+                                Error::Unreadable("informational answers without end").into()
+                            );
+                        }
+                        if let Some(inform) = inform {
+                            inform(interim);
+                        }
                         (buffer, looked) = (bytes.into(), 0);
                     }
                     Parsed::Partial => {

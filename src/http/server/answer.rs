@@ -12,6 +12,7 @@ use hyper::ext::ReasonPhrase;
 
 use super::head::{Asked, lists};
 use crate::http::framing::decimal;
+use crate::http::interim;
 use crate::http::{date, fields};
 
 /// There is no way to write it, or no more of it.
@@ -130,6 +131,21 @@ pub(super) fn write_head<B: Body>(
     }
     let length = if unsent { Length::Bytes(0) } else { length };
     Ok(Owed { length, last })
+}
+
+/// Writes informational answers, until too many of them wait.
+#[cold]
+pub(super) fn write_interims(interims: Vec<Response<()>>, out: &mut Vec<u8>) {
+    for interim in interims {
+        if out.len() >= interim::BYTES {
+            return;
+        }
+        write_status(&interim, out);
+        for (name, value) in interim.headers() {
+            fields::write(name, value, out);
+        }
+        out.extend_from_slice(b"\r\n");
+    }
 }
 
 /// A service that gives an informational answer gives no final one, and the client would wait for that.

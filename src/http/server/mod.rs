@@ -105,10 +105,14 @@ impl Client {
         S: Service<Request<DownstreamBody>, Response = Response<B>>,
         B: http_body::Body<Data = Bytes> + Unpin,
     {
+        control.interims.want(true);
         loop {
             let (request, asked) = match self.next_request(options, control).await {
                 Next::Request(request, asked) => (request, asked),
-                Next::Other => return Served::Other,
+                Next::Other => {
+                    control.interims.want(false);
+                    return Served::Other;
+                }
                 Next::End => break,
                 Next::Gone => return Served::Ended(Ended::Io),
             };
@@ -192,16 +196,28 @@ impl Client {
             let gone = self.connection.poll_gone(cx, options.half_close);
             gone.map(|()| Gone)
         };
-        let response = poll_fn(|cx| match called.as_mut().poll(cx) {
-            Poll::Ready(answered) => {
-                let may_go_on = self.connection.may_go_on(cx);
-                Poll::Ready(answered.map_err(|_| Gone).map(|it| (it, may_go_on)))
+        let mut early = None::<Box<Unsent>>;
+        let response = poll_fn(|cx| {
+            let polled = called.as_mut().poll(cx);
+            if control.interims.have_come() {
+                let early = early.get_or_insert_with(|| Box::new(Unsent::new()));
+                answer::write_interims(control.interims.take(), early.bytes());
             }
-            Poll::Pending => poll_gone(cx).map(Err),
+            if let Poll::Ready(answered) = polled {
+                let may_go_on = self.connection.may_go_on(cx);
+                return Poll::Ready(answered.map_err(|_| Gone).map(|it| (it, may_go_on)));
+            }
+            if let Some(unsent) = &mut early
+                && let Poll::Ready(sent) = poll_write(unsent, &self.connection, cx)
+            {
+                sent?;
+                early = None;
+            }
+            poll_gone(cx).map(Err)
         });
         let (mut response, may_go_on) = response.await?;
         let stays = asked.keep_alive && may_go_on && control.asked_to_close() == Close::No;
-        let mut unsent = Unsent::new();
+        let mut unsent = early.map_or_else(Unsent::new, |early| *early);
         let owed = answer::write_head(&mut response, asked, stays, unsent.bytes());
         spare::give(mem::take(response.headers_mut()));
         let mut answer = Answer {
@@ -227,6 +243,19 @@ impl Client {
         });
         Ok(turn.await == Turn::Head && control.asked_to_close() == Close::No)
     }
+}
+
+/// Ready when all of it has been written.
+fn poll_write(
+    unsent: &mut Unsent,
+    connection: &Connection,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), Gone>> {
+    let sent = connection.poll_socket(|socket| {
+        ready!(unsent.poll_write(socket, cx))?;
+        Pin::new(socket).poll_flush(cx)
+    });
+    sent.map_err(|_| Gone)
 }
 
 /// Takes a head out of what has come, of which `looked` bytes are known to hold none.
@@ -262,11 +291,7 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> Answer<B> {
     ) -> Poll<Result<(), Gone>> {
         loop {
             let waits = self.poll_collect(cx).is_pending();
-            let sent = connection.poll_socket(|socket| {
-                ready!(self.unsent.poll_write(socket, cx))?;
-                Pin::new(socket).poll_flush(cx)
-            });
-            ready!(sent).map_err(|_| Gone)?;
+            ready!(poll_write(&mut self.unsent, connection, cx))?;
             if waits {
                 return Poll::Pending;
             }

@@ -262,7 +262,7 @@ fn ask(web: SocketAddr, method: &str, path: &str) -> u16 {
         "{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     ));
-    match client.try_receive(false) {
+    match client.receive_final(false) {
         Ok(Some(answer)) => answer.status,
         Ok(None) | Err(_) => 0,
     }

@@ -145,6 +145,16 @@ impl<S: Read + Write> Client<S> {
         self.try_receive(head_only).unwrap()
     }
 
+    /// The next final response, behind the informational ones before it.
+    pub(crate) fn receive_final(&mut self, head_only: bool) -> std::io::Result<Option<Response>> {
+        loop {
+            match self.try_receive(head_only)? {
+                Some(interim) if interim.status < 200 && interim.status != 101 => {}
+                received => return Ok(received),
+            }
+        }
+    }
+
     pub(crate) fn try_receive(&mut self, head_only: bool) -> std::io::Result<Option<Response>> {
         let mut line = String::new();
         match self.stream.read_line(&mut line) {

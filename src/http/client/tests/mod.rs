@@ -70,7 +70,7 @@ async fn asked(
     };
     let whole = async {
         let mut request = request(method);
-        let response = connection.exchange(&mut request).await;
+        let response = connection.exchange(&mut request, None).await;
         let response = response.map_err(|failed| failed.error)?;
         let status = response.status().as_u16();
         let collected = response.into_body().collect().await?;
@@ -229,7 +229,7 @@ async fn a_request_that_is_given_up_ends_its_connection() {
     let (connection, mut endpoint) = connected().await;
     {
         let mut request = request(Method::GET);
-        let asking = connection.exchange(&mut request);
+        let asking = connection.exchange(&mut request, None);
         let limited = tokio::time::timeout(Duration::from_millis(1), asking).await;
         assert!(limited.is_err());
     }

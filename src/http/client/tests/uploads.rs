@@ -92,7 +92,7 @@ async fn exchange(
     connection: &Rc<Connection>,
     request: &mut Request<Given>,
 ) -> Result<Response<Body>, Failed> {
-    within(connection.exchange(request)).await
+    within(connection.exchange(request, None)).await
 }
 
 /// RFC 9112, 6.1: who speaks HTTP/1.0 may not know chunks, and read them as requests.
@@ -177,7 +177,7 @@ fn a_small_request_is_one_piece() {
         let mut request = request
             .body(Full::new(Bytes::from(vec![b'x'; 1000])))
             .unwrap();
-        let asking = connection.exchange(&mut request);
+        let asking = connection.exchange(&mut request, None);
         let answering = async {
             let mut seen = vec![0; 4000];
             let count = endpoint.read(&mut seen).await.unwrap();

@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
@@ -20,6 +21,7 @@ use super::sending::Sending;
 use super::{Body, Tunnel};
 use crate::http::framing::decimal;
 use crate::http::headers;
+use crate::http::interim;
 use crate::http::kinds::Kinds;
 
 /// See the module. The connection ends in order once all of these are gone.
@@ -58,7 +60,7 @@ impl Connection {
         self.engine.borrow().is_extended_connect_protocol_enabled()
     }
 
-    /// Opens a stream for the request. Informational answers end here (see `proxy::attempt::send`).
+    /// Opens a stream for the request.
     ///
     /// # Errors
     /// When the engine takes no request; it is given back where nothing of it was sent.
@@ -158,6 +160,41 @@ pub(crate) enum Answer {
     Body(Body),
     /// The stream is a tunnel now.
     Tunnel(Tunnel),
+}
+
+impl<B> Exchange<B>
+where
+    B: http_body::Body<Data = Bytes> + Unpin + 'static,
+{
+    /// Resolves as the exchange itself does, and tells of informational answers before. An endpoint that
+    /// sends more of them than there is use for is refused; who is not asked for them here has the bound on
+    /// the frames of the connection.
+    ///
+    /// # Errors
+    /// See [`Connection::begin`].
+    pub(crate) async fn informing(
+        mut self,
+        inform: &dyn Fn(Response<()>),
+    ) -> Result<Response<Answer>, h2::Error> {
+        let mut told = 0;
+        poll_fn(|cx| {
+            // The engine forgets those that come before an answer which is asked for.
+            while let Poll::Ready(Some(interim)) = self.answer.poll_informational(cx) {
+                let interim = interim?;
+                // There is no such answer in HTTP/2 (RFC 9113, 8.6).
+                if interim.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    return Poll::Ready(Err(Reason::PROTOCOL_ERROR.into()));
+                }
+                told += 1;
+                if told > interim::MOST {
+                    return Poll::Ready(Err(Reason::ENHANCE_YOUR_CALM.into()));
+                }
+                inform(interim);
+            }
+            Pin::new(&mut self).poll(cx)
+        })
+        .await
+    }
 }
 
 impl<B> Future for Exchange<B>

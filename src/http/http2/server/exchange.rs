@@ -20,6 +20,7 @@ use crate::http::body::{Cut, DownstreamBody, ResponseBody};
 use crate::http::framing::decimal;
 use crate::http::http2::sending::Sending;
 use crate::http::http2::{Body, Tunnel};
+use crate::http::interim::{self, Interims};
 use crate::http::kinds::Kinds;
 use crate::http::stall::{Stall, Waiting};
 use crate::http::{date, headers};
@@ -33,6 +34,9 @@ pub(super) struct Exchange<F> {
     opening: Option<Box<Opening>>,
     head_only: bool,
     stall: Rc<Stall>,
+    interims: Rc<Interims>,
+    /// Bytes of informational answers that may still be sent.
+    room: usize,
 }
 
 #[expect(
@@ -63,6 +67,7 @@ impl<F> Exchange<F> {
         mut reply: SendResponse<Bytes>,
         service: &S,
         stall: &Rc<Stall>,
+        interims: &Rc<Interims>,
     ) -> Option<Box<Self>>
     where
         S: Service<Request<DownstreamBody>, Future = F>,
@@ -90,7 +95,25 @@ impl<F> Exchange<F> {
             opening,
             head_only,
             stall: Rc::clone(stall),
+            interims: Rc::clone(interims),
+            room: interim::BYTES,
         }))
+    }
+
+    /// Sends informational answers, while there is room for them: the engine keeps what its client does not
+    /// take.
+    #[cold]
+    fn inform(&mut self) {
+        for interim in self.interims.take() {
+            let fields = interim.headers().iter();
+            let bytes = fields.map(|(name, value)| name.as_str().len() + value.len() + 32);
+            self.room = self.room.saturating_sub(bytes.sum::<usize>() + 32);
+            if self.room > 0
+                && let Err(error) = self.reply.send_informational(interim)
+            {
+                tracing::debug!(%error, "an informational answer was not sent");
+            }
+        }
     }
 
     /// Sends the head of the answer; what there is to send behind it.
@@ -147,7 +170,11 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         if let Stage::Called(called) = &mut this.stage {
-            let Poll::Ready(answered) = Pin::new(called).poll(cx) else {
+            let polled = Pin::new(called).poll(cx);
+            if this.interims.have_come() {
+                this.inform();
+            }
+            let Poll::Ready(answered) = polled else {
                 // A client that has reset the stream waits for nothing.
                 return this.reply.poll_reset(cx).map(drop);
             };

@@ -18,6 +18,7 @@ use hyper::service::Service;
 use self::exchange::Exchange;
 pub(crate) use self::promise::Promised;
 use crate::http::body::{DownstreamBody, ResponseBody};
+use crate::http::interim::Interims;
 use crate::http::serve::ServeOptions;
 use crate::http::socket::Framed;
 use crate::http::stall::Stall;
@@ -33,6 +34,7 @@ pub(in crate::http) struct Connection<S> {
     stage: Stage,
     service: S,
     stall: Rc<Stall>,
+    interims: Rc<Interims>,
     /// The client is told to leave as soon as it can be.
     ends: bool,
 }
@@ -48,6 +50,7 @@ impl<S> Connection<S> {
         options: &ServeOptions,
         service: S,
         stall: Rc<Stall>,
+        interims: Rc<Interims>,
     ) -> Self {
         let greeting = h2::server::Builder::new()
             .max_concurrent_streams(options.http2.streams)
@@ -70,6 +73,7 @@ impl<S> Connection<S> {
             stage: Stage::Greeting(greeting),
             service,
             stall,
+            interims,
             ends: false,
         }
     }
@@ -111,7 +115,8 @@ where
                 return Poll::Ready(Ok(()));
             };
             let (request, reply) = accepted?;
-            if let Some(exchange) = Exchange::begin(request, reply, &this.service, &this.stall) {
+            let (service, stall, interims) = (&this.service, &this.stall, &this.interims);
+            if let Some(exchange) = Exchange::begin(request, reply, service, stall, interims) {
                 drop(tokio::task::spawn_local(exchange));
             }
         }
