@@ -41,10 +41,10 @@ impl Kinds {
     pub(crate) const ALIAS: Self = Self(1 << 17);
     /// Our own: `x-weir-`, each hyphen maybe an underscore.
     pub(crate) const OWN: Self = Self(1 << 18);
-    /// Of an answer: a call of gRPC has ended with its head.
-    pub(crate) const GRPC_STATUS: Self = Self(1 << 21);
     pub(crate) const DATE: Self = Self(1 << 19);
     pub(crate) const GRPC_TIMEOUT: Self = Self(1 << 20);
+    /// Of an answer: a call of gRPC has ended with its head.
+    pub(crate) const GRPC_STATUS: Self = Self(1 << 21);
     pub(crate) const HOST: Self = Self(1 << 22);
 
     /// Those of all fields of a head.

@@ -110,11 +110,14 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// Lets values that are not to be kept be kept once: the table of the connection has their names from then
-/// on, and each later request needs its values alone.
+/// Lets values that no two requests share be kept once: the table of the connection has their names from then
+/// on, and each later request needs its values alone. Only those that are marked for that reason: what a client
+/// wants never indexed stays so (RFC 7541, 6.2.3).
 fn name_unique(headers: &mut HeaderMap) {
-    for value in headers.values_mut() {
-        value.set_sensitive(false);
+    for (name, value) in headers {
+        if Kinds::of_name(name).has(Kinds::REQUEST_ID.or(Kinds::TRACEPARENT)) {
+            value.set_sensitive(false);
+        }
     }
 }
 
