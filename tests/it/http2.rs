@@ -1,8 +1,12 @@
 //! HTTP/2 from clients and to endpoints, in every combination with HTTP/1.1.
 
+use std::io::Read;
+use std::sync::mpsc;
+
 use http::{Request, Version};
 
-use crate::support::backend::{echo, scripted};
+use crate::support::DEADLINE;
+use crate::support::backend::{echo, raw, scripted};
 use crate::support::client::{Client, get};
 use crate::support::http2::{self, ask, block_on, connect, empty, with_trailer};
 use crate::support::proxy::{Proxy, all_to, with_listener};
@@ -251,6 +255,48 @@ fn a_cut_body_resets_its_stream_only() {
             "hello"
         );
     });
+    proxy.stop();
+}
+
+/// A client that stops in the middle of its body, whatever it says by that, has not sent all of it: the endpoint
+/// must not take it for the whole (RFC 9113, 8.1).
+#[test]
+fn half_an_upload_never_looks_whole() {
+    let (ended, ends) = mpsc::channel();
+    let backend = raw(move |mut stream, _| {
+        let mut all = Vec::new();
+        while !all.ends_with(b"hello") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            all.push(byte[0]);
+        }
+        let _ = ended.send(String::new());
+        // A reset is an end too.
+        let _ = stream.read_to_end(&mut all);
+        let _ = ended.send(String::from_utf8_lossy(&all).into_owned());
+    });
+    let proxy = Proxy::start(&all_to(backend.address));
+    for reason in [h2::Reason::NO_ERROR, h2::Reason::CANCEL] {
+        block_on(async {
+            let stream = tokio::net::TcpStream::connect(proxy.addr("web"))
+                .await
+                .unwrap();
+            let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
+            let driven = tokio::spawn(connection);
+            let request = to("/").method("POST").body(()).unwrap();
+            let (answer, mut body) = sender.send_request(request, false).unwrap();
+            body.send_data("hello".into(), false).unwrap();
+            while ends.try_recv().is_err() {
+                tokio::task::yield_now().await;
+            }
+            body.send_reset(reason);
+            drop((answer, body, sender));
+            drop(driven.await);
+        });
+        let seen = ends.recv_timeout(DEADLINE).unwrap();
+        assert!(seen.starts_with("POST / HTTP/1.1\r\n"), "{seen}");
+        assert!(!seen.ends_with("0\r\n\r\n"), "{reason}: {seen}");
+    }
     proxy.stop();
 }
 

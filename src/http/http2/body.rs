@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::{Reason, RecvStream};
+use h2::RecvStream;
 use http_body::{Frame, SizeHint};
 
 /// See the module.
@@ -43,11 +43,6 @@ impl Body {
     }
 }
 
-/// A reset without an error stops a message that nobody wants the rest of (RFC 9113, 8.1).
-fn unless_stopped<T>(error: h2::Error) -> Option<Result<T, h2::Error>> {
-    (error.reason() != Some(Reason::NO_ERROR)).then_some(Err(error))
-}
-
 impl http_body::Body for Body {
     type Data = Bytes;
     type Error = h2::Error;
@@ -60,14 +55,14 @@ impl http_body::Body for Body {
         if !this.data_over {
             match ready!(this.poll_data(cx)) {
                 Some(Ok(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
-                Some(Err(error)) => return Poll::Ready(unless_stopped(error)),
+                // Also a reset without an error: whoever is at the end of its message says END_STREAM, and
+                // half an upload must not pass for a whole one (RFC 9113, 8.1).
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => this.data_over = true,
             }
         }
-        Poll::Ready(match ready!(this.stream.poll_trailers(cx)) {
-            Ok(trailers) => trailers.map(|it| Ok(Frame::trailers(it))),
-            Err(error) => unless_stopped(error),
-        })
+        let trailers = ready!(this.stream.poll_trailers(cx)).transpose();
+        Poll::Ready(trailers.map(|it| it.map(Frame::trailers)))
     }
 
     fn is_end_stream(&self) -> bool {
