@@ -76,11 +76,11 @@ where
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         if self.held.is_some() {
             let room = ready!(poll_room(&mut self.stream, cx));
-            let sent = match self.held.take() {
-                Some(Held { data, last }) if room.is_ok() => self.send(data, last),
+            let more = match (self.held.take(), room) {
+                (Some(held), Ok(room)) => self.send_held(held, room),
                 _ => false,
             };
-            return Poll::Ready(sent);
+            return Poll::Ready(more);
         }
         let more = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             None => self.send(Bytes::new(), true),
@@ -95,9 +95,14 @@ where
                         return Poll::Ready(self.send(data, last));
                     }
                     // Asked for once there is something to send: room that is kept for nothing may be
-                    // all that another stream waits for. Of a large piece little is enough; the engine
-                    // knows the rest, and asks for it when it has the piece.
-                    self.stream.reserve_capacity(data.len().min(CLAIM));
+                    // all that another stream waits for. Of a large piece little is enough, unless it is
+                    // given in parts; the engine knows the rest, and asks for it when it has the piece.
+                    let claim = if last {
+                        data.len()
+                    } else {
+                        data.len().min(CLAIM)
+                    };
+                    self.stream.reserve_capacity(claim);
                     self.held = Some(Held { data, last });
                     self.pieces = self.pieces.wrapping_add(1);
                     true
@@ -106,6 +111,20 @@ where
             },
         };
         Poll::Ready(more)
+    }
+
+    /// Hands over what has waited; whether there may be more. Of the last piece only as much as the other side
+    /// takes: what the engine has, nobody waits for any more.
+    fn send_held(&mut self, Held { mut data, last }: Held, room: usize) -> bool {
+        if !last || room >= data.len() {
+            return self.send(data, last);
+        }
+        let more = self.send(data.split_to(room), false);
+        if more {
+            self.stream.reserve_capacity(data.len());
+            self.held = Some(Held { data, last });
+        }
+        more
     }
 
     /// Hands a piece over; whether there may be more.
