@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::header::EXPECT;
 use http::{HeaderName, HeaderValue, Request, request};
 use http_body::Body as _;
 use http_body_util::BodyExt;
@@ -355,12 +356,17 @@ impl<'a> Call<'a> {
         }
         // gRPC has none.
         let informs = connection.control.interims.are_wanted() && !outcome.is_grpc;
+        // Of others hyper sends it.
+        let continues = outcome.is_http2() && parts.headers.contains_key(EXPECT);
         let outgoing = Outgoing {
             head,
             body,
             progress: outcome.progress.clone(),
             departs: outcome.departure.as_ref().map(|it| it.bell()),
-            passage: informs.then_some(Passage([&self.rule.filters, &arm.filters])),
+            passage: informs.then_some(Passage {
+                filters: [&self.rule.filters, &arm.filters],
+                continues,
+            }),
         };
         Ok(Begun {
             arm,

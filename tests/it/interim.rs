@@ -262,3 +262,44 @@ fn hints_for_a_client_of_http2() {
     assert_eq!(seen, [(2, 200), (2, 200)]);
     proxy.stop();
 }
+
+/// A client of HTTP/2 that waits for 100 gets the endpoint's (RFC 9110, 10.1.1); one that does not, does not.
+#[test]
+fn who_waits_for_continue_gets_it() {
+    let backend = raw(|mut stream, _| {
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            seen.push(byte[0]);
+        }
+        stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap();
+        stream.read_exact(&mut [0; 5]).unwrap();
+        stream.write_all(OK).unwrap();
+    });
+    let proxy = Proxy::start(&all_to(backend.address));
+    let web = proxy.addr("web");
+    http2::block_on(async {
+        let stream = tokio::net::TcpStream::connect(web).await.unwrap();
+        let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(async move { drop(connection.await) });
+        for waits in [true, false] {
+            let mut request = http::Request::post(format!("http://{web}/"));
+            request = request.header("content-length", "5");
+            if waits {
+                request = request.header("expect", "100-continue");
+            }
+            sender = sender.ready().await.unwrap();
+            let request = request.body(()).unwrap();
+            let (mut answer, mut body) = sender.send_request(request, false).unwrap();
+            if waits {
+                let interim = poll_fn(|cx| answer.poll_informational(cx)).await;
+                assert_eq!(interim.unwrap().unwrap().status(), StatusCode::CONTINUE);
+            }
+            body.send_data(Bytes::from_static(b"hello"), true).unwrap();
+            assert!(poll_fn(|cx| answer.poll_informational(cx)).await.is_none());
+            assert_eq!(answer.await.unwrap().status(), StatusCode::OK);
+        }
+    });
+    proxy.stop();
+}

@@ -103,8 +103,13 @@ impl<F> Exchange<F> {
     /// Sends informational answers, while there is room for them: the engine keeps what its client does not
     /// take.
     #[cold]
-    fn inform(&mut self) {
-        for interim in self.interims.take() {
+    fn inform(&mut self, cx: &mut Context<'_>) {
+        let come = self.interims.take();
+        // To a stream that the client has reset nothing is sent (RFC 9113, 5.1).
+        if self.reply.poll_reset(cx).is_ready() {
+            return;
+        }
+        for interim in come {
             let fields = interim.headers().iter();
             let bytes = fields.map(|(name, value)| name.as_str().len() + value.len() + 32);
             self.room = self.room.saturating_sub(bytes.sum::<usize>() + 32);
@@ -172,7 +177,7 @@ where
         if let Stage::Called(called) = &mut this.stage {
             let polled = Pin::new(called).poll(cx);
             if this.interims.have_come() {
-                this.inform();
+                this.inform(cx);
             }
             let Poll::Ready(answered) = polled else {
                 // A client that has reset the stream waits for nothing.
