@@ -111,7 +111,7 @@ impl Kept {
         if open {
             let mut all = self.idle.borrow_mut();
             all.push_back(idle);
-            if all.len() > most {
+            while all.len() > most {
                 drop(all.pop_front());
             }
         } else {
@@ -146,8 +146,10 @@ impl Kept {
             if !wanted.repeatable {
                 tokio::task::yield_now().await;
             }
-            // One that was not touched is as it was when it was kept.
-            if pool.watch.is_touched() && idle.is_closed(&mut pool.context()) {
+            // One that was not touched is as it was when it was kept. Of one that was taken before the sockets
+            // were polled, whoever was told has looked elsewhere.
+            let is_touched = !wanted.repeatable || pool.watch.is_touched();
+            if is_touched && idle.is_closed(&mut pool.context()) {
                 this.closed_after(spent);
                 continue;
             }
