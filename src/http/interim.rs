@@ -11,7 +11,8 @@ use http::Response;
 /// Is told of each informational answer of an endpoint; `None` where they end.
 pub(crate) type Inform<'a> = Option<&'a dyn Fn(Response<()>)>;
 
-/// Most of them for one request. Hints come once or twice, signs of life every few seconds.
+/// Most of them that are told for one request. Hints come once or twice, signs of life every few seconds; more are
+/// of no use to a client, but no fault.
 pub(super) const MOST: usize = 100;
 
 /// Most bytes of them that wait for their client. One that it does not take is soon of no use.

@@ -225,8 +225,7 @@ fn is_invalid(error: &ExchangeError) -> bool {
     };
     // What we refuse of what the engine takes.
     let refused = |error: &h2::Error| {
-        let reasons = [h2::Reason::PROTOCOL_ERROR, h2::Reason::ENHANCE_YOUR_CALM];
-        !error.is_remote() && error.reason().is_some_and(|it| reasons.contains(&it))
+        !error.is_remote() && error.reason() == Some(h2::Reason::PROTOCOL_ERROR)
     };
     let invalid = |error: &h2::Error| error.is_library() || flood(error) || refused(error);
     is_unreadable(error) || of_http2(error).is_some_and(invalid)

@@ -5,6 +5,7 @@
 //! those on a connection until it is idle. A rule that repeats a request goes on doing so: the final answer says what
 //! counts. Must not know engines.
 
+use http::header::CONTENT_LENGTH;
 use http::{Response, StatusCode};
 
 use super::context::Connection;
@@ -28,6 +29,8 @@ impl Passage<'_> {
         }
         let fields = interim.headers_mut();
         headers::strip_response(fields, Kinds::of(fields));
+        // It has no body, whatever it says (RFC 9110, 8.6; RFC 9112, 6.1).
+        fields.remove(CONTENT_LENGTH);
         if self.filters.iter().any(|filters| filters.cors.is_some()) {
             cors::strip(fields);
         }

@@ -118,14 +118,14 @@ fn an_old_client_gets_no_hints() {
     proxy.stop();
 }
 
-/// An endpoint that has no end of them has too many.
+/// More than a hundred are not told; an endpoint that has no end of them gives no answer.
 #[test]
 fn hints_without_end_are_cut() {
     let backend = scripted(|seen, stream| {
         let count = if seen.head.contains("/many") {
-            100
-        } else {
             101
+        } else {
+            20_000
         };
         let hints = b"HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\n".repeat(count);
         stream.write_all(&[&hints, OK].concat()).is_ok()
@@ -199,7 +199,7 @@ fn endpoint_of_http2(interims: usize) -> std::net::SocketAddr {
 
 #[test]
 fn hints_of_http2() {
-    for (interims, status) in [(0, 200), (1, 200), (100, 200), (101, 502)] {
+    for (interims, status) in [(0, 200), (1, 200), (100, 200), (101, 200)] {
         let h2c =
             all_to(endpoint_of_http2(interims)).replace("endpoints:", "protocol: h2c, endpoints:");
         let proxy = Proxy::start(&h2c);
@@ -211,10 +211,6 @@ fn hints_of_http2() {
         }
         let answer = client.receive(false).unwrap();
         assert_eq!(answer.status, status, "{interims}: {answer:?}");
-        if status == 502 {
-            let why = answer.header("proxy-status").unwrap();
-            assert!(why.contains("upstream_invalid"), "{why}");
-        }
         proxy.stop();
     }
 }

@@ -208,7 +208,7 @@ fn fields_of(
     Ok(told)
 }
 
-/// Those of an informational answer. It has no body, whatever it says (RFC 9110, 8.6; RFC 9112, 6.1).
+/// Those of an informational answer, which say nothing of its end: it has no body.
 #[cold]
 fn interim_fields_of(
     bytes: &Bytes,
@@ -217,9 +217,7 @@ fn interim_fields_of(
 ) -> Result<(), Error> {
     for field in fields {
         let (name, value) = fields::read(bytes, field).map_err(Error::Unreadable)?;
-        if name != CONTENT_LENGTH && name != TRANSFER_ENCODING {
-            headers.append(name, value);
-        }
+        headers.append(name, value);
     }
     Ok(())
 }

@@ -202,12 +202,7 @@ impl Connection {
                     Parsed::Interim(interim, len) => {
                         bytes.advance(len);
                         interims += 1;
-                        if interims > interim::MOST {
-                            return Err(
-                                Error::Unreadable("informational answers without end").into()
-                            );
-                        }
-                        if let Some(inform) = inform {
+                        if let Some(inform) = inform.filter(|_| interims <= interim::MOST) {
                             inform(interim);
                         }
                         (buffer, looked) = (bytes.into(), 0);

@@ -169,9 +169,8 @@ impl<B> Exchange<B>
 where
     B: http_body::Body<Data = Bytes> + Unpin + 'static,
 {
-    /// Resolves as the exchange itself does, and tells of informational answers before. An endpoint that
-    /// sends more of them than there is use for is refused; who is not asked for them here has the bound on
-    /// the frames of the connection.
+    /// Resolves as the exchange itself does, and tells of informational answers before, unless there are more
+    /// than there is use for. How many there may be is bounded by the frames of the connection.
     ///
     /// # Errors
     /// See [`Connection::begin`].
@@ -188,11 +187,10 @@ where
                 if interim.status() == StatusCode::SWITCHING_PROTOCOLS {
                     return Poll::Ready(Err(Reason::PROTOCOL_ERROR.into()));
                 }
-                told += 1;
-                if told > interim::MOST {
-                    return Poll::Ready(Err(Reason::ENHANCE_YOUR_CALM.into()));
+                if told < interim::MOST {
+                    told += 1;
+                    inform(interim);
                 }
-                inform(interim);
             }
             Pin::new(&mut self).poll(cx)
         })
