@@ -270,10 +270,10 @@ fn half_an_upload_never_looks_whole() {
             stream.read_exact(&mut byte).unwrap();
             all.push(byte[0]);
         }
-        let _ = ended.send(String::new());
+        drop(ended.send(String::new()));
         // A reset is an end too.
-        let _ = stream.read_to_end(&mut all);
-        let _ = ended.send(String::from_utf8_lossy(&all).into_owned());
+        drop(stream.read_to_end(&mut all));
+        drop(ended.send(String::from_utf8_lossy(&all).into_owned()));
     });
     let proxy = Proxy::start(&all_to(backend.address));
     for reason in [h2::Reason::NO_ERROR, h2::Reason::CANCEL] {

@@ -148,7 +148,7 @@ fn a_connection_with_a_window_of_one_byte_ends() {
     client.write_all(&[settings, get].concat()).unwrap();
     let began = Instant::now();
     let mut all = Vec::new();
-    let _ = client.read_to_end(&mut all);
+    drop(client.read_to_end(&mut all));
     let took = began.elapsed();
     // RST_STREAM.
     let reset = [0, 0, 4, 3, 0, 0, 0, 0, 1];
