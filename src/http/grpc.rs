@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use http::header::{CONTENT_TYPE, Entry};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, response};
 
 /// Whether the request is a gRPC call: `application/grpc`, or that with a suffix such as `+proto`.
 /// gRPC-Web has its own content types and is plain HTTP here.
@@ -80,8 +80,8 @@ pub(crate) fn shorten_timeout(headers: &mut HeaderMap, until: Instant) {
 }
 
 /// The status of a call that failed before any message: it is in the head then ("trailers-only").
-pub(crate) fn failed_at_once<B>(response: &Response<B>) -> Option<u8> {
-    failed(response.headers())
+pub(crate) fn failed_at_once(head: &response::Parts) -> Option<u8> {
+    failed(&head.headers)
 }
 
 /// The status of a call that failed, where head or trailers say so.

@@ -21,6 +21,7 @@ pub(crate) mod headers;
 pub(crate) mod http2;
 pub(crate) mod interim;
 pub(crate) mod kinds;
+pub(crate) mod message;
 mod park;
 pub(crate) mod path;
 pub(crate) mod recall;

@@ -11,10 +11,11 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::Service;
+use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
 use super::body::{DownstreamBody, ResponseBody};
+use super::message::{RequestMessage, ResponseMessage};
 use super::serve::{Control, Ended, ServeOptions, drive};
 use super::server::{self, Client, Served};
 use super::socket::Watched;
@@ -23,15 +24,16 @@ use super::socket::Watched;
 pub(super) const PARK_AFTER: Duration = Duration::from_secs(1);
 
 /// Serves the connection until it ends.
-pub(super) async fn serve<S>(
+pub(super) async fn serve<S, F, E>(
     client: Client,
     options: &ServeOptions,
     control: &Control,
-    mut service: S,
+    service: S,
 ) -> Ended
 where
-    S: Service<Request<DownstreamBody>, Response = Response<ResponseBody>>,
-    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    S: Fn(RequestMessage<DownstreamBody>) -> F,
+    F: Future<Output = Result<ResponseMessage<ResponseBody>, E>>,
+    E: Into<Box<dyn Error + Send + Sync>>,
 {
     loop {
         match control
@@ -46,33 +48,35 @@ where
             return Ended::Io;
         };
         // Boxed, so that a parked connection keeps nothing of it.
-        let served = Box::pin(until_idle(socket, options, control, service));
-        service = match served.await {
-            Idle::Parked(socket, service) => {
-                client.put(socket);
-                service
-            }
+        match Box::pin(until_idle(socket, options, control, &service)).await {
+            Idle::Parked(socket) => client.put(socket),
             Idle::Ended(ended) => return ended,
-        };
+        }
     }
 }
 
 /// What has become of a connection that hyper has had.
-enum Idle<S> {
-    Parked(Watched, S),
+enum Idle {
+    Parked(Watched),
     Ended(Ended),
 }
 
-async fn until_idle<S>(
+async fn until_idle<S, F, E>(
     socket: Watched,
     options: &ServeOptions,
     control: &Control,
-    service: S,
-) -> Idle<S>
+    service: &S,
+) -> Idle
 where
-    S: Service<Request<DownstreamBody>, Response = Response<ResponseBody>>,
-    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    S: Fn(RequestMessage<DownstreamBody>) -> F,
+    F: Future<Output = Result<ResponseMessage<ResponseBody>, E>>,
+    E: Into<Box<dyn Error + Send + Sync>>,
 {
+    // Each of its requests has a body, if an empty one.
+    let service = service_fn(|request: Request<Incoming>| {
+        let answering = service(request.map(DownstreamBody::Hyper).into());
+        async { answering.await.map(Response::from) }
+    });
     let mut http1 = http1::Builder::new();
     // Told a number, even its own, hyper makes room for so many fields on the heap for each request.
     if options.header_count != server::head::FIELDS {
@@ -82,7 +86,7 @@ where
         .half_close(options.half_close)
         .max_header_size(options.header_bytes)
         .max_buf_size(options.header_bytes.max(64 * 1024) + 8192)
-        .serve_connection(TokioIo::new(socket), OfHyper(service))
+        .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
     let stop = http1::UpgradeableConnection::graceful_shutdown;
     match drive(Pin::new(&mut connection), control, stop).await {
@@ -92,23 +96,8 @@ where
         // Nothing has come since the last request, so there is nothing in hyper's buffer; nor is there
         // a connection without parts, as that is one which has been upgraded and so has ended.
         None => match connection.into_parts() {
-            Some(parts) if parts.read_buf.is_empty() => {
-                Idle::Parked(parts.io.into_inner(), parts.service.0)
-            }
+            Some(parts) if parts.read_buf.is_empty() => Idle::Parked(parts.io.into_inner()),
             _ => Idle::Ended(Ended::Io),
         },
-    }
-}
-
-/// The service as hyper calls it: each of its requests has a body, if an empty one.
-struct OfHyper<S>(S);
-
-impl<S: Service<Request<DownstreamBody>>> Service<Request<Incoming>> for OfHyper<S> {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn call(&self, request: Request<Incoming>) -> S::Future {
-        self.0.call(request.map(DownstreamBody::Hyper))
     }
 }

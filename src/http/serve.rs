@@ -18,8 +18,6 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use http::{Request, Response};
-use hyper::service::Service;
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
@@ -28,6 +26,7 @@ use super::body::{DownstreamBody, ResponseBody};
 use super::flood::{Budget, Limits};
 use super::http2;
 use super::interim::Interims;
+use super::message::{RequestMessage, ResponseMessage};
 use super::park::{self, PARK_AFTER};
 use super::server::Client;
 use super::socket::{Framed, Watched};
@@ -311,16 +310,16 @@ pub(crate) enum Ended {
 }
 
 /// Serves the connection until it ends.
-pub(crate) async fn serve<S>(
+pub(crate) async fn serve<S, F, E>(
     stream: Stream,
     options: &ServeOptions,
     control: &Rc<Control>,
     service: S,
 ) -> Ended
 where
-    S: Service<Request<DownstreamBody>, Response = Response<ResponseBody>> + Unpin,
-    S::Error: Into<Box<dyn Error + Send + Sync>>,
-    S::Future: Unpin + 'static,
+    S: Fn(RequestMessage<DownstreamBody>) -> F + Unpin,
+    F: Future<Output = Result<ResponseMessage<ResponseBody>, E>> + Unpin + 'static,
+    E: Into<Box<dyn Error + Send + Sync>>,
 {
     let http2 = match &stream {
         // What is not spoken was not offered. Without ALPN it is HTTP/1.1 (RFC 9113, 3.2) where
@@ -344,16 +343,16 @@ where
     }
 }
 
-async fn serve_http2<S>(
+async fn serve_http2<S, F, E>(
     socket: Watched,
     options: &ServeOptions,
     control: &Rc<Control>,
     service: S,
 ) -> Ended
 where
-    S: Service<Request<DownstreamBody>, Response = Response<ResponseBody>> + Unpin,
-    S::Error: Into<Box<dyn Error + Send + Sync>>,
-    S::Future: Unpin + 'static,
+    S: Fn(RequestMessage<DownstreamBody>) -> F + Unpin,
+    F: Future<Output = Result<ResponseMessage<ResponseBody>, E>> + Unpin + 'static,
+    E: Into<Box<dyn Error + Send + Sync>>,
 {
     let budget = Budget::of_client(options.http2.clone(), control.clock.get());
     let socket = Framed::new(socket, budget, Rc::clone(&control.clock));

@@ -1,37 +1,60 @@
-//! Maps of fields that are done with, for the next message of this thread: their room is allocated once.
+//! Heads of messages that are done with, for the next message of this thread: their room, and that of their
+//! fields, is allocated once.
 //!
-//! Must not know whose fields they held.
+//! Must not know whose heads they were.
 
 use std::cell::RefCell;
 
-use http::HeaderMap;
+use http::{HeaderMap, Request, Response, StatusCode, Uri, Version, request, response};
 
-/// Maps that are kept.
+/// Heads that are kept, of requests and of answers each.
 const MOST: usize = 64;
 /// Fields that a kept one has room for.
 const LARGEST: usize = 64;
 
+type Kept<T> = RefCell<Vec<Box<T>>>;
+
 thread_local! {
-    static SPARE: RefCell<Vec<HeaderMap>> = const { RefCell::new(Vec::new()) };
+    static REQUESTS: Kept<request::Parts> = const { RefCell::new(Vec::new()) };
+    static ANSWERS: Kept<response::Parts> = const { RefCell::new(Vec::new()) };
 }
 
-/// An empty map with room for so many fields.
-pub(crate) fn take(fields: usize) -> HeaderMap {
-    match SPARE.with_borrow_mut(Vec::pop) {
-        Some(map) if map.capacity() >= fields => map,
-        _ => HeaderMap::with_capacity(fields),
-    }
+/// The head of a request of HTTP/1.1 without fields, with room for so many.
+pub(crate) fn take_head(fields: usize) -> Box<request::Parts> {
+    let kept = REQUESTS.with_borrow_mut(Vec::pop);
+    let mut head = kept.unwrap_or_else(|| Box::new(Request::new(()).into_parts().0));
+    head.version = Version::HTTP_11;
+    head.headers.reserve(fields);
+    head
 }
 
-/// Keeps a map that is not needed any more.
-pub(crate) fn give(mut map: HeaderMap) {
-    if (1..=LARGEST).contains(&map.capacity()) {
-        map.clear();
-        SPARE.with_borrow_mut(|spare| {
-            if spare.len() < MOST {
-                spare.push(map);
-            }
-        });
+/// The head of an answer of HTTP/1.1, 200, without fields, with room for so many.
+pub(crate) fn take_answer(fields: usize) -> Box<response::Parts> {
+    let kept = ANSWERS.with_borrow_mut(Vec::pop);
+    let mut head = kept.unwrap_or_else(|| Box::new(Response::new(()).into_parts().0));
+    (head.status, head.version) = (StatusCode::OK, Version::HTTP_11);
+    head.headers.reserve(fields);
+    head
+}
+
+/// Keeps a head that is not needed any more. What it was read from is let go.
+pub(crate) fn give_head(mut head: Box<request::Parts>) {
+    head.uri = Uri::default();
+    head.extensions.clear();
+    REQUESTS.with_borrow_mut(|kept| keep(kept, head, |head| &mut head.headers));
+}
+
+/// Keeps the head of an answer likewise.
+pub(crate) fn give_answer(mut head: Box<response::Parts>) {
+    head.extensions.clear();
+    ANSWERS.with_borrow_mut(|kept| keep(kept, head, |head| &mut head.headers));
+}
+
+fn keep<T>(kept: &mut Vec<Box<T>>, mut head: Box<T>, fields: impl Fn(&mut T) -> &mut HeaderMap) {
+    let fields = fields(&mut head);
+    fields.clear();
+    if (1..=LARGEST).contains(&fields.capacity()) && kept.len() < MOST {
+        kept.push(head);
     }
 }
 
@@ -41,19 +64,42 @@ mod tests {
 
     #[test]
     fn what_is_given_is_taken_empty() {
-        let mut map = take(3);
-        map.insert("a", "1".parse().unwrap());
-        map.append("a", "2".parse().unwrap());
-        let room = map.capacity();
-        give(map);
-        let map = take(1);
-        assert!(map.is_empty() && map.capacity() == room);
-        assert!(take(LARGEST + 1).capacity() > LARGEST);
+        let mut head = take_head(3);
+        head.headers.insert("a", "1".parse().unwrap());
+        head.headers.append("a", "2".parse().unwrap());
+        head.extensions.insert(1);
+        (head.uri, head.version) = (Uri::from_static("/a"), Version::HTTP_2);
+        let room = head.headers.capacity();
+        give_head(head);
+        let head = take_head(1);
+        assert!(head.headers.is_empty() && head.extensions.is_empty());
+        assert!(head.headers.capacity() == room && head.uri == "/");
+        assert_eq!(head.version, Version::HTTP_11);
+
+        let mut answer = take_answer(3);
+        answer.headers.insert("a", "1".parse().unwrap());
+        answer.extensions.insert(1);
+        (answer.status, answer.version) = (StatusCode::NOT_FOUND, Version::HTTP_2);
+        give_answer(answer);
+        let answer = take_answer(1);
+        assert!(answer.headers.is_empty() && answer.extensions.is_empty());
+        assert_eq!(
+            (answer.status, answer.version),
+            (StatusCode::OK, Version::HTTP_11)
+        );
+    }
+
+    #[test]
+    fn few_are_kept_and_no_large_ones() {
+        assert!(take_answer(LARGEST + 1).headers.capacity() > LARGEST);
         for _ in 0..2 * MOST {
-            give(HeaderMap::with_capacity(4));
-            give(HeaderMap::with_capacity(10 * LARGEST));
+            for room in [4, 10 * LARGEST] {
+                let mut head = Box::new(Response::new(()).into_parts().0);
+                head.headers.reserve(room);
+                give_answer(head);
+            }
         }
-        assert!(SPARE.with_borrow(Vec::len) <= MOST);
-        assert!(take(1).capacity() <= LARGEST);
+        assert_eq!(ANSWERS.with_borrow(Vec::len), MOST);
+        assert!(take_answer(1).headers.capacity() <= LARGEST);
     }
 }

@@ -12,6 +12,7 @@ use tokio_util::either::Either;
 use super::body::UpstreamBody;
 use super::http2::Tunnel;
 use super::http2::server::Promised;
+use super::message::ResponseMessage;
 use super::serve::Control;
 use super::websocket;
 
@@ -57,10 +58,16 @@ impl Half {
     }
 
     /// What has become of the connection or stream of an answer that agrees.
-    pub(crate) fn of(answer: &mut Response<UpstreamBody>) -> Self {
-        match answer.body_mut().take_tunnel() {
+    pub(crate) fn of(answer: &mut ResponseMessage<UpstreamBody>) -> Self {
+        match answer.body.take_tunnel() {
             Some(tunnel) => Self::Http2(tunnel),
-            None => Self::Http1(hyper::upgrade::on(answer)),
+            None => {
+                let mut switched = Response::new(());
+                std::mem::swap(switched.extensions_mut(), &mut answer.head.extensions);
+                let upgraded = hyper::upgrade::on(&mut switched);
+                std::mem::swap(switched.extensions_mut(), &mut answer.head.extensions);
+                Self::Http1(upgraded)
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use h2::ext::Protocol;
 use http::header::{CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, request};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, request, response};
 
 /// The token of the upgrade, and `:protocol`.
 pub(crate) const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
@@ -40,28 +40,28 @@ pub(crate) fn from_connect(parts: &mut request::Parts, random: [u8; 16]) -> Head
 
 /// Makes an extended CONNECT of a handshake of HTTP/1.1; its key. `None` for what has none: another
 /// protocol than WebSocket.
-pub(crate) fn to_connect<B>(request: &mut Request<B>) -> Option<HeaderValue> {
-    let asked = request.headers().get(UPGRADE)?;
+pub(crate) fn to_connect(head: &mut request::Parts) -> Option<HeaderValue> {
+    let asked = head.headers.get(UPGRADE)?;
     if !asked.as_bytes().eq_ignore_ascii_case(WEBSOCKET.as_bytes()) {
         return None;
     }
-    let key = request.headers_mut().remove(SEC_WEBSOCKET_KEY)?;
+    let key = head.headers.remove(SEC_WEBSOCKET_KEY)?;
     for name in [UPGRADE, CONNECTION] {
-        request.headers_mut().remove(name);
+        head.headers.remove(name);
     }
-    *request.method_mut() = Method::CONNECT;
+    head.method = Method::CONNECT;
     let protocol = Protocol::from_static("websocket");
-    request.extensions_mut().insert(protocol);
+    head.extensions.insert(protocol);
     Some(key)
 }
 
 /// Brings the answer to an extended CONNECT into the form of HTTP/1.1, where it agrees.
-pub(crate) fn from_connected<B>(response: &mut Response<B>, key: &HeaderValue) {
-    if response.status() != StatusCode::OK {
+pub(crate) fn from_connected(head: &mut response::Parts, key: &HeaderValue) {
+    if head.status != StatusCode::OK {
         return;
     }
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
+    head.status = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = &mut head.headers;
     super::upgrade::ask(headers, &WEBSOCKET);
     if let Ok(accept) = HeaderValue::try_from(accept(key)) {
         headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
@@ -76,10 +76,10 @@ pub(crate) fn is_accepted(key: &HeaderValue, answer: &HeaderMap) -> bool {
 }
 
 /// Brings an agreed handshake into the form that the client of an extended CONNECT gets.
-pub(crate) fn to_connected<B>(response: &mut Response<B>) {
-    *response.status_mut() = StatusCode::OK;
+pub(crate) fn to_connected(head: &mut response::Parts) {
+    head.status = StatusCode::OK;
     for name in [UPGRADE, CONNECTION, SEC_WEBSOCKET_ACCEPT, CONTENT_LENGTH] {
-        response.headers_mut().remove(name);
+        head.headers.remove(name);
     }
 }
 
@@ -90,6 +90,8 @@ fn accept(key: &HeaderValue) -> String {
 
 #[cfg(test)]
 mod tests {
+    use http::{Request, Response};
+
     use super::*;
 
     /// The example of RFC 6455, 1.3.
@@ -141,22 +143,21 @@ mod tests {
         let key = from_connect(&mut parts, [7; 16]);
         assert_eq!(parts.method, Method::GET);
         super::super::upgrade::ask(&mut parts.headers, &WEBSOCKET);
-        let mut request = Request::from_parts(parts, ());
-        assert_eq!(to_connect(&mut request), Some(key.clone()));
-        assert_eq!(*request.method(), Method::CONNECT);
-        assert!(request.headers().is_empty(), "{:?}", request.headers());
-        assert_eq!(to_connect(&mut request), None, "it is one already");
+        assert_eq!(to_connect(&mut parts), Some(key.clone()));
+        assert_eq!(parts.method, Method::CONNECT);
+        assert!(parts.headers.is_empty(), "{:?}", parts.headers);
+        assert_eq!(to_connect(&mut parts), None, "it is one already");
 
-        let mut answer = Response::new(());
+        let (mut answer, ()) = Response::new(()).into_parts();
         from_connected(&mut answer, &key);
-        assert_eq!(answer.status(), 101);
-        assert!(is_accepted(&key, answer.headers()));
+        assert_eq!(answer.status, 101);
+        assert!(is_accepted(&key, &answer.headers));
         to_connected(&mut answer);
-        assert!(answer.status() == 200 && answer.headers().is_empty());
+        assert!(answer.status == 200 && answer.headers.is_empty());
 
-        let mut refused = Response::new(());
-        *refused.status_mut() = StatusCode::FORBIDDEN;
+        let (mut refused, ()) = Response::new(()).into_parts();
+        refused.status = StatusCode::FORBIDDEN;
         from_connected(&mut refused, &key);
-        assert!(refused.status() == 403 && refused.headers().is_empty());
+        assert!(refused.status == 403 && refused.headers.is_empty());
     }
 }

@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use hyper::service::service_fn;
 use tokio::net::TcpStream;
 
 use super::proxy_protocol;
 use crate::http::serve::{self, Control, Ended};
 use crate::proxy::context::{Connection, Connections, Session, Worker};
-use crate::proxy::handler::{Exchange, handle};
+use crate::proxy::handler::Exchange;
+use crate::proxy::serving::Serving;
 use crate::proxy_protocol::Addresses;
 use crate::snapshot::port::Door;
 use crate::tls::server as tls;
@@ -71,11 +71,7 @@ pub(crate) fn spawn(
             let connection = Connection::new(worker, control, addresses, door, session);
             (stream, connection)
         };
-        let service = service_fn(move |request| {
-            let exchange = Exchange::begin(&connection, request);
-            // Boxed, as hyper keeps room for the future of a request, 6 KiB, while there is none.
-            Box::pin(handle(exchange))
-        });
+        let service = move |request| Serving::begin(Exchange::begin(&connection, request));
         match serve::serve(stream, &door.options, &control, service).await {
             Ended::Closed | Ended::Io => {}
             Ended::Protocol(error) => {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::header::{CONTENT_TYPE, LOCATION, SET_COOKIE};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, request};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, request};
 
 use super::attempt::Answered;
 use super::context::Connections;
@@ -15,6 +15,7 @@ use super::outcome::{Agreed, Outcome, TunnelEnd};
 use super::retry::Served;
 use crate::http::authority::Target;
 use crate::http::body::{ResponseBody, UpstreamBody};
+use crate::http::message::ResponseMessage;
 use crate::http::recall::Recall;
 use crate::http::upgrade::{Asked, Half};
 use crate::http::{cors, grpc, headers, upgrade, websocket};
@@ -32,22 +33,22 @@ pub(super) fn immediate(
     listener: &Listener,
     asked_at: &AskedAt<'_>,
     matched: MatchedPath,
-) -> Result<Response<ResponseBody>, ProxyError> {
+) -> Result<ResponseMessage<ResponseBody>, ProxyError> {
     match answer {
         Answer::Redirect(redirect) => {
             let location = location(redirect, listener, asked_at, matched);
-            let mut response = Response::new(ResponseBody::empty());
-            *response.status_mut() = redirect.status;
+            let mut response = ResponseMessage::new(redirect.status, ResponseBody::empty());
             let location = HeaderValue::try_from(location).map_err(|_| ProxyError::Fields)?;
-            response.headers_mut().insert(LOCATION, location);
+            response.head.headers.insert(LOCATION, location);
             Ok(response)
         }
         Answer::Direct(direct) => {
-            let mut response = Response::new(ResponseBody::own(direct.body.clone()));
-            *response.status_mut() = direct.status;
+            let body = ResponseBody::own(direct.body.clone());
+            let mut response = ResponseMessage::new(direct.status, body);
             for (name, value) in &direct.headers {
                 response
-                    .headers_mut()
+                    .head
+                    .headers
                     .try_append(name, value.clone())
                     .map_err(|_| ProxyError::Fields)?;
             }
@@ -89,7 +90,7 @@ pub(super) fn finish_response(
     choice: &Choice<'_>,
     asked: Option<Box<Asked>>,
     outcome: &mut Outcome,
-) -> Result<Response<UpstreamBody>, ProxyError> {
+) -> Result<ResponseMessage<UpstreamBody>, ProxyError> {
     let Answered {
         mut response,
         lease,
@@ -98,16 +99,16 @@ pub(super) fn finish_response(
         ..
     } = *served.answered;
     outcome.first_byte = Some(first_byte);
-    let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    let agreed = asked.filter(|asked| switched && asked.is_agreed(response.headers()));
+    let switched = response.head.status == StatusCode::SWITCHING_PROTOCOLS;
+    let agreed = asked.filter(|asked| switched && asked.is_agreed(&response.head.headers));
     if switched && agreed.is_none() {
         return Err(ProxyError::Upgrade);
     }
-    headers::strip_response(response.headers_mut(), kinds);
+    headers::strip_response(&mut response.head.headers, kinds);
     if let Some(agreed) = agreed {
         match agreed.key {
-            None => upgrade::ask(response.headers_mut(), &agreed.protocol),
-            Some(_) => websocket::to_connected(&mut response),
+            None => upgrade::ask(&mut response.head.headers, &agreed.protocol),
+            Some(_) => websocket::to_connected(&mut response.head),
         }
         outcome.upgrade = Some(Agreed {
             client: agreed.client,
@@ -116,11 +117,11 @@ pub(super) fn finish_response(
         });
     }
     if rule.filters.cors.is_some() {
-        cors::strip(response.headers_mut());
+        cors::strip(&mut response.head.headers);
     }
     for filters in [&rule.filters, &served.arm.filters] {
         filters
-            .apply_response(response.headers_mut())
+            .apply_response(&mut response.head.headers)
             .map_err(|_| ProxyError::Fields)?;
     }
     if let (Some(key), Some(sticky)) = (&choice.issued, &rule.sticky)
@@ -129,7 +130,8 @@ pub(super) fn finish_response(
             HeaderValue::try_from(cookie.set_cookie(key, outcome.connection.session.is_some()))
     {
         response
-            .headers_mut()
+            .head
+            .headers
             .try_append(SET_COOKIE, value)
             .map_err(|_| ProxyError::Fields)?;
     }
@@ -137,27 +139,27 @@ pub(super) fn finish_response(
         && pair.shield.as_ref().is_some_and(|shield| shield.tells)
         && let Ok(name) = HeaderValue::try_from(choice.arm.name())
     {
-        response.headers_mut().insert(X_WEIR_SHIELDED, name);
+        response.head.headers.insert(X_WEIR_SHIELDED, name);
     }
-    *response.version_mut() = Version::HTTP_11;
+    response.head.version = Version::HTTP_11;
     outcome.lease = Some(lease);
     Ok(response)
 }
 
 /// Whether the body is cut at the attempt's deadline. A stream without an end of its own would be cut for
 /// nothing but its age.
-pub(super) fn is_cut<B>(response: &Response<B>, outcome: &Outcome) -> bool {
-    let kind = response.headers().get(CONTENT_TYPE);
+pub(super) fn is_cut<B>(response: &ResponseMessage<B>, outcome: &Outcome) -> bool {
+    let kind = response.head.headers.get(CONTENT_TYPE);
     let events = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
     !events && (!outcome.is_grpc || outcome.called_for)
 }
 
 /// Sends the agreement and copies bytes from then on; the request is recorded when the tunnel ends.
 pub(super) fn tunnel(
-    response: Response<ResponseBody>,
+    response: ResponseMessage<ResponseBody>,
     agreed: Agreed,
     outcome: Box<Outcome>,
-) -> Response<ResponseBody> {
+) -> ResponseMessage<ResponseBody> {
     let response = response.map(|_| ResponseBody::empty());
     let worker = Rc::clone(&outcome.connection.worker);
     let control = outcome.connection.control.tunnel();

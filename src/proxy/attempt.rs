@@ -4,7 +4,6 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::mem;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Method, Request, Response, Uri, Version};
+use http::{HeaderValue, Method, Request, Uri, Version, request};
 use tokio_util::sync::CancellationToken;
 
 use super::context::Connection;
@@ -23,6 +22,7 @@ use super::retry::Head;
 use crate::http::body::{RequestBody, RequestProgress, UpstreamBody};
 use crate::http::interim::Inform;
 use crate::http::kinds::Kinds;
+use crate::http::message::{RequestMessage, ResponseMessage};
 use crate::http::{framing, spare, websocket};
 use crate::telemetry::backend::{AttemptOutcome, RetryReason};
 use crate::upstream::backend::Backend;
@@ -48,7 +48,7 @@ pub(crate) struct Outgoing<'a> {
 /// way, as each future that hands it on would move its 400 bytes.
 #[derive(Debug)]
 pub(crate) struct Answered {
-    pub(crate) response: Response<UpstreamBody>,
+    pub(crate) response: ResponseMessage<UpstreamBody>,
     /// Of its fields.
     pub(crate) kinds: Kinds,
     pub(crate) lease: Lease,
@@ -79,7 +79,7 @@ pub(crate) async fn attempt(
         }
     };
     let (outcome, first_byte) = match &result {
-        Ok(answered) if answered.response.status().is_server_error() => {
+        Ok(answered) if answered.response.head.status.is_server_error() => {
             (AttemptOutcome::ServerError, Some(answered.first_byte))
         }
         Ok(answered) => (AttemptOutcome::Ok, Some(answered.first_byte)),
@@ -115,10 +115,11 @@ async fn exchange(
     let passage = outgoing.passage;
     let tell = passage.map(|it| move |interim| it.tell(connection, interim));
     let inform = tell.as_ref().map(|tell| tell as &dyn Fn(_));
-    let tunnel = outgoing.head.upgrade.is_some();
-    let (mut request, authority) = outgoing.head.into_request(outgoing.body);
-    let empty = matches!(request.body(), RequestBody::Empty);
-    let repeatable = empty && is_idempotent(request.method());
+    let (head, body) = (*outgoing.head, outgoing.body);
+    let (tunnel, authority) = (head.upgrade.is_some(), head.authority);
+    let mut request = RequestMessage::new(head.parts, body);
+    let empty = matches!(request.body, RequestBody::Empty);
+    let repeatable = empty && is_idempotent(&request.head.method);
     let mut sent = 0;
     loop {
         let wanted = Wanted {
@@ -143,7 +144,7 @@ async fn exchange(
             Sender::Http1(Http1::Hyper(..)) => repeatable,
             Sender::Http2(_) => empty,
         };
-        let copy = (stale && copied).then(|| head_copy(&request));
+        let copy = (stale && copied).then(|| head_copy(&request.head));
         sent += 1;
         let sent_on = match &departs {
             None => send(&mut lease, &mut request, inform).await,
@@ -151,23 +152,9 @@ async fn exchange(
             Some(departs) => Box::pin(telling(&mut lease, &mut request, inform, departs)).await,
         };
         let failed = match sent_on {
-            Ok(mut response) => {
-                let mut kinds = Kinds::of(response.headers());
-                if !matches!(response.body(), UpstreamBody::Own(_)) {
-                    framing::settle(response.headers_mut(), kinds).map_err(ProxyError::Answer)?;
-                }
-                if let Some(key) = &key {
-                    websocket::from_connected(&mut response, key);
-                    kinds = Kinds::of(response.headers());
-                }
-                lease.answered(response.headers(), kinds);
-                return Ok(Box::new(Answered {
-                    response,
-                    kinds,
-                    first_byte: lease.since.elapsed(),
-                    lease,
-                    sent,
-                }));
+            Ok(response) => {
+                spare::give_head(request.head);
+                return answered(lease, response, key.as_ref(), sent);
             }
             Err(failed) => failed,
         };
@@ -190,20 +177,45 @@ async fn exchange(
         }
         backend.metrics().retried(RetryReason::StaleConnection);
         if let Some(copy) = copy {
-            request = *copy;
+            request.head = copy;
         }
     }
+}
+
+/// The answer in HTTP/1.1's form. `key` is that of an extended CONNECT.
+fn answered(
+    mut lease: Lease,
+    mut response: ResponseMessage<UpstreamBody>,
+    key: Option<&HeaderValue>,
+    sent: u32,
+) -> Result<Box<Answered>, ProxyError> {
+    let mut kinds = Kinds::of(&response.head.headers);
+    if !matches!(&response.body, UpstreamBody::Own(_)) {
+        framing::settle(&mut response.head.headers, kinds).map_err(ProxyError::Answer)?;
+    }
+    if let Some(key) = key {
+        websocket::from_connected(&mut response.head, key);
+        kinds = Kinds::of(&response.head.headers);
+    }
+    lease.answered(&response.head.headers, kinds);
+    Ok(Box::new(Answered {
+        response,
+        kinds,
+        first_byte: lease.since.elapsed(),
+        lease,
+        sent,
+    }))
 }
 
 /// Makes an extended CONNECT of a handshake; its key.
 async fn connect(
     stream: &Http2Stream,
-    request: &mut Request<RequestBody>,
+    request: &mut RequestMessage<RequestBody>,
 ) -> Result<HeaderValue, ProxyError> {
     if !stream.takes_tunnels().await {
         return Err(ProxyError::NoTunnel);
     }
-    websocket::to_connect(request).ok_or(ProxyError::NoTunnel)
+    websocket::to_connect(&mut request.head).ok_or(ProxyError::NoTunnel)
 }
 
 /// Sends a request and waits for the head of the final answer. Engines that want to have the request take it,
@@ -214,20 +226,16 @@ async fn connect(
 /// endpoint's connection takes it.
 pub(super) async fn send(
     lease: &mut Lease,
-    request: &mut Request<RequestBody>,
+    request: &mut RequestMessage<RequestBody>,
     inform: Inform<'_>,
-) -> Result<Response<UpstreamBody>, Failed> {
-    let take = |request: &mut _| mem::replace(request, Request::new(RequestBody::Empty));
+) -> Result<ResponseMessage<UpstreamBody>, Failed> {
     let result = match &mut lease.sender {
         Sender::Http1(Http1::Own(connection, _)) => {
             // Of a body that was given to it, nothing comes back.
-            let empty = matches!(request.body(), RequestBody::Empty);
+            let empty = matches!(request.body, RequestBody::Empty);
             let sent = connection.exchange(request, inform).await;
             return match sent {
-                Ok(response) => {
-                    spare::give(mem::take(request.headers_mut()));
-                    Ok(response.map(UpstreamBody::Own))
-                }
+                Ok(response) => Ok(response.map(UpstreamBody::Own)),
                 Err(failed) => Err(Failed {
                     error: failed.error.into(),
                     given_back: empty,
@@ -237,10 +245,10 @@ pub(super) async fn send(
         }
         Sender::Http1(Http1::Hyper(sender, bound)) => {
             bound.set();
-            sender.try_send_request(take(request)).await
+            sender.try_send_request(request.take()).await
         }
         Sender::Http2(stream) => {
-            let exchange = stream.connection().begin(take(request));
+            let exchange = stream.connection().begin(request.take());
             let exchange = exchange.map_err(|failed| {
                 let back = failed.request.map(|request| *request);
                 Failed::unsent(failed.error.into(), back, request)
@@ -250,7 +258,7 @@ pub(super) async fn send(
                 Some(inform) => exchange.informing(inform).await,
             };
             return match answered {
-                Ok(response) => Ok(response.map(UpstreamBody::http2)),
+                Ok(response) => Ok(response.map(UpstreamBody::http2).into()),
                 Err(error) => Err(Failed {
                     error: error.into(),
                     given_back: false,
@@ -260,7 +268,7 @@ pub(super) async fn send(
         }
     };
     match result {
-        Ok(response) => Ok(response.map(UpstreamBody::Hyper)),
+        Ok(response) => Ok(response.map(UpstreamBody::Hyper).into()),
         Err(mut failed) => {
             let back = failed.take_message();
             Err(Failed::unsent(failed.into_error().into(), back, request))
@@ -283,11 +291,11 @@ impl Failed {
     fn unsent(
         error: ExchangeError,
         back: Option<Request<RequestBody>>,
-        request: &mut Request<RequestBody>,
+        request: &mut RequestMessage<RequestBody>,
     ) -> Self {
         let given_back = back.is_some();
         if let Some(back) = back {
-            *request = back;
+            *request = back.into();
         }
         Self {
             error,
@@ -300,10 +308,10 @@ impl Failed {
 /// Tells when a request has been handed to its connection, whose task comes before those that are told.
 async fn telling(
     lease: &mut Lease,
-    request: &mut Request<RequestBody>,
+    request: &mut RequestMessage<RequestBody>,
     inform: Inform<'_>,
     departs: &CancellationToken,
-) -> Result<Response<UpstreamBody>, Failed> {
+) -> Result<ResponseMessage<UpstreamBody>, Failed> {
     let mut sending = pin!(send(lease, request, inform));
     let first = poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await;
     departs.cancel();
@@ -313,12 +321,12 @@ async fn telling(
     }
 }
 
-fn head_copy(request: &Request<RequestBody>) -> Box<Request<RequestBody>> {
-    let mut copy = Box::new(Request::new(RequestBody::Empty));
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
+fn head_copy(head: &request::Parts) -> Box<request::Parts> {
+    let mut copy = spare::take_head(0);
+    copy.method = head.method.clone();
+    copy.uri = head.uri.clone();
+    copy.version = head.version;
+    copy.headers = head.headers.clone();
     copy
 }
 
@@ -350,27 +358,28 @@ fn parsed(authority: &HeaderValue) -> Option<Authority> {
 pub(super) fn encode(
     sender: &Sender,
     backend: &Backend,
-    request: &mut Request<RequestBody>,
+    request: &mut RequestMessage<RequestBody>,
     authority: &HeaderValue,
 ) -> Result<(), ProxyError> {
+    let RequestMessage { head, body } = request;
     match sender {
         Sender::Http1(..) => {
-            *request.version_mut() = Version::HTTP_11;
+            head.version = Version::HTTP_11;
             // What was encoded for HTTP/2 before has an authority in its target.
-            if request.uri().authority().is_some() {
-                let target = request.uri().path_and_query().cloned();
-                *request.uri_mut() = target.map(Uri::from).unwrap_or_default();
+            if head.uri.authority().is_some() {
+                let target = head.uri.path_and_query().cloned();
+                head.uri = target.map(Uri::from).unwrap_or_default();
             }
-            let unknown_length = http_body::Body::size_hint(request.body()).exact().is_none();
-            let headers = request.headers_mut();
+            let unknown_length = http_body::Body::size_hint(body).exact().is_none();
+            let headers = &mut head.headers;
             headers.insert(HOST, authority.clone());
             if unknown_length && !headers.contains_key(CONTENT_LENGTH) {
                 headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
             }
         }
         Sender::Http2(_) => {
-            *request.version_mut() = Version::HTTP_2;
-            let target = request.uri().path_and_query().cloned();
+            head.version = Version::HTTP_2;
+            let target = head.uri.path_and_query().cloned();
             let mut uri = http::uri::Parts::default();
             let secure = backend.tls().is_some();
             uri.scheme = Some(if secure { Scheme::HTTPS } else { Scheme::HTTP });
@@ -382,7 +391,7 @@ pub(super) fn encode(
                     crate::http::authority::Reject::HostCount,
                 ));
             }
-            *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
+            head.uri = Uri::from_parts(uri).unwrap_or_default();
         }
     }
     Ok(())

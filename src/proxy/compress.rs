@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
-use http::{Method, Response, request};
+use http::{Method, request};
 
 use crate::http::body::{ResponseBody, UpstreamBody};
 use crate::http::compression::{self, Algorithm, Compression};
+use crate::http::message::ResponseMessage;
 use crate::snapshot::port::Listener;
 use crate::snapshot::rule::{Arm, Rule};
 
@@ -41,21 +42,26 @@ impl Compressing {
     }
 
     /// The answer as the client gets it.
-    pub(super) async fn encode(self, response: Response<UpstreamBody>) -> Response<ResponseBody> {
-        let (mut parts, body) = response.into_parts();
-        if !self.compression.fits(&parts) {
-            return Response::from_parts(parts, ResponseBody::upstream(body));
-        }
-        compression::vary(&mut parts.headers);
-        let Some(algorithm) = self.algorithm else {
-            return Response::from_parts(parts, ResponseBody::upstream(body));
-        };
-        compression::encoded(&mut parts.headers, algorithm);
-        let body = if self.head {
-            ResponseBody::upstream(body)
+    pub(super) async fn encode(
+        self,
+        response: ResponseMessage<UpstreamBody>,
+    ) -> ResponseMessage<ResponseBody> {
+        let ResponseMessage { mut head, body } = response;
+        let algorithm = if self.compression.fits(&head) {
+            compression::vary(&mut head.headers);
+            self.algorithm
         } else {
-            ResponseBody::compressed(self.compression.encode(algorithm, body).await)
+            None
         };
-        Response::from_parts(parts, body)
+        if let Some(algorithm) = algorithm {
+            compression::encoded(&mut head.headers, algorithm);
+        }
+        let body = match algorithm.filter(|_| !self.head) {
+            None => ResponseBody::upstream(body),
+            Some(algorithm) => {
+                ResponseBody::compressed(self.compression.encode(algorithm, body).await)
+            }
+        };
+        ResponseMessage { head, body }
     }
 }

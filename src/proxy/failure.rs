@@ -39,16 +39,16 @@ impl Failure {
         match result {
             Ok(served) => {
                 let response = &served.answered.response;
-                let reason = if retry.codes.contains(&response.status().as_u16()) {
+                let reason = if retry.codes.contains(&response.head.status.as_u16()) {
                     RetryReason::Code
-                } else if let Some(code) = grpc::failed_at_once(response)
+                } else if let Some(code) = grpc::failed_at_once(&response.head)
                     && retry.grpc_codes.contains(&code)
                 {
                     RetryReason::GrpcCode
                 } else {
                     return None;
                 };
-                let wait = response.headers().get(RETRY_AFTER);
+                let wait = &response.head.headers.get(RETRY_AFTER);
                 Some(Self {
                     reason,
                     processed: true,

@@ -3,12 +3,13 @@
 //! Each stage is a line of [`forward`]; what can go wrong in it stands in its trailing comment and in
 //! the table of [`super::error`].
 
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, request};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, request};
 
 use super::answer::{AskedAt, finish_response, immediate, is_cut, last_words, recall, tunnel};
 use super::compress::Compressing;
@@ -18,6 +19,7 @@ use super::error::ProxyError;
 use super::outcome::Outcome;
 use super::respond;
 use super::retry::{Call, Head};
+use super::serving::Desk;
 use super::{fault, limits, mirror};
 use crate::config::values::Identity;
 use crate::http::authority::{self, Target};
@@ -26,6 +28,7 @@ use crate::http::framing::decimal;
 use crate::http::grpc_web::Dialect;
 use crate::http::headers::{self, Hop, X_REQUEST_ID};
 use crate::http::kinds::Kinds;
+use crate::http::message::{RequestMessage, ResponseMessage};
 use crate::http::upgrade::Asked;
 use crate::http::{cors, grpc, trace, upgrade, websocket};
 use crate::rollout::Arm as Side;
@@ -36,37 +39,37 @@ use crate::snapshot::rule::{Asking, Choice, NoChoice, Rule};
 /// A request on its way through the layers of its listener.
 #[derive(Debug)]
 pub(crate) struct Exchange {
-    head: Box<Head>,
+    request: RequestMessage<DownstreamBody>,
     /// Those of its fields.
     kinds: Kinds,
-    body: DownstreamBody,
     outcome: Box<Outcome>,
     port: Option<Arc<Port>>,
 }
 
 impl Exchange {
     /// Takes one look at the configuration; everything after uses what was seen.
-    pub(crate) fn begin(connection: &Rc<Connection>, request: Request<DownstreamBody>) -> Self {
+    pub(crate) fn begin(
+        connection: &Rc<Connection>,
+        mut request: RequestMessage<DownstreamBody>,
+    ) -> Self {
         let seen = connection.look();
-        let (parts, body) = request.into_parts();
-        let mut head = Head::new(parts);
-        let kinds = Kinds::of(&head.parts.headers);
+        let head = &mut request.head;
+        let kinds = Kinds::of(&head.headers);
         let trace = if kinds.has(Kinds::TRACEPARENT) {
-            trace::admit(&mut head.parts.headers)
+            trace::admit(&mut head.headers)
         } else {
             None
         };
         let outcome = Outcome::begin(
             Rc::clone(connection),
-            &head.parts,
+            head,
             trace,
             seen.access_log,
             seen.generation,
         );
         Self {
-            head,
+            request,
             kinds,
-            body,
             outcome,
             port: seen.port,
         }
@@ -78,26 +81,38 @@ impl Exchange {
 #[error("the connection breaks on purpose")]
 pub(crate) struct Broken;
 
-/// Handles one request.
-///
-/// # Errors
-/// Where the rule wants the connection to break.
-pub(crate) async fn handle(exchange: Exchange) -> Result<Response<ResponseBody>, Broken> {
-    let Exchange {
-        head,
-        kinds,
-        body,
-        mut outcome,
-        port,
-    } = exchange;
-    let head_only = head.parts.method == Method::HEAD;
-    let http1 = head.parts.version != Version::HTTP_2;
-    let connects = head.parts.method == Method::CONNECT;
-    outcome.is_grpc = kinds.has(Kinds::CONTENT_TYPE) && grpc::is_grpc(&head.parts.headers);
-    let mut response = match forward(port.as_deref(), head, kinds, body, &mut outcome).await {
+/// What the client gets.
+pub(super) type Answer = Result<ResponseMessage<ResponseBody>, Broken>;
+
+/// Handles the requests of whoever asks at the desk, one after another, and never ends.
+pub(super) async fn handle_all(desk: Rc<Desk>) -> Infallible {
+    loop {
+        let Exchange {
+            request,
+            kinds,
+            mut outcome,
+            port,
+        } = desk.next().await;
+        let head = &request.head;
+        outcome.is_grpc = kinds.has(Kinds::CONTENT_TYPE) && grpc::is_grpc(&head.headers);
+        let method = head.method.clone();
+        let forwarded = forward(port.as_deref(), request, kinds, &mut outcome).await;
+        desk.answer(answer(forwarded, &method, outcome));
+    }
+}
+
+/// What the client gets.
+fn answer(
+    forwarded: Result<ResponseMessage<ResponseBody>, ProxyError>,
+    method: &Method,
+    mut outcome: Box<Outcome>,
+) -> Answer {
+    let http1 = !outcome.is_http2();
+    let connects = *method == Method::CONNECT;
+    let mut response = match forwarded {
         // A success is the agreement to a CONNECT (RFC 9110, 9.3.6), so nothing else may be one.
         Ok(response)
-            if !connects || outcome.upgrade.is_some() || !response.status().is_success() =>
+            if !connects || outcome.upgrade.is_some() || !response.head.status.is_success() =>
         {
             response
         }
@@ -111,7 +126,7 @@ pub(crate) async fn handle(exchange: Exchange) -> Result<Response<ResponseBody>,
             tracing::debug!(%reason, %error, "answered by the proxy");
             let mut response = respond::error(&error, outcome.is_grpc);
             if !http1 {
-                response.headers_mut().remove(CONNECTION);
+                response.head.headers.remove(CONNECTION);
             } else if error.closes() {
                 outcome.connection.control.leaves_unread();
             }
@@ -119,14 +134,14 @@ pub(crate) async fn handle(exchange: Exchange) -> Result<Response<ResponseBody>,
         }
     };
     if let Some(fields) = outcome.fields.take() {
-        headers::add_fields(response.headers_mut(), *fields);
+        headers::add_fields(&mut response.head.headers, *fields);
     }
     if let Some(dialect) = outcome.web
-        && dialect.answer(&mut response)
+        && dialect.answer(&mut response.head.headers)
     {
-        response.body_mut().set_web(dialect);
+        response.body.set_web(dialect);
     }
-    outcome.status = Some(response.status());
+    outcome.status = Some(response.head.status);
     if let Some(agreed) = outcome.upgrade.take() {
         return Ok(tunnel(response, agreed, outcome));
     }
@@ -134,64 +149,63 @@ pub(crate) async fn handle(exchange: Exchange) -> Result<Response<ResponseBody>,
         outcome.connection.worker.last_requests.get() || outcome.connection.control.is_aged();
     if http1 && last {
         response
-            .headers_mut()
+            .head
+            .headers
             .insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    let bodiless = head_only
+    let bodiless = *method == Method::HEAD
         || matches!(
-            response.status(),
+            response.head.status,
             StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
         );
-    response.body_mut().set_finish(outcome, bodiless);
+    response.body.set_finish(outcome, bodiless);
     Ok(response)
 }
 
 async fn forward(
     port: Option<&Port>,
-    mut head: Box<Head>,
+    request: RequestMessage<DownstreamBody>,
     mut kinds: Kinds,
-    body: DownstreamBody,
     outcome: &mut Outcome,
-) -> Result<Response<ResponseBody>, ProxyError> {
+) -> Result<ResponseMessage<ResponseBody>, ProxyError> {
     let port = port.ok_or(ProxyError::NoRoute)?; //                                             404
     let connection = Rc::clone(&outcome.connection);
-    let asked = asked_upgrade(&mut head.parts, kinds, &connection);
-    let target = canonical(port, &mut head.parts, kinds, outcome)?; //       400, 414, 417, 431, 501
+    let (mut parts, body) = (request.head, request.body);
+    let asked = asked_upgrade(&mut parts, kinds, &connection);
+    let target = canonical(port, &mut parts, kinds, outcome)?; //       400, 414, 417, 431, 501
     let host = target.host();
     let listener = listener_of(port, host, outcome)?; //                                     404, 421
-    translate(listener, &mut head.parts.headers, &mut kinds, outcome);
+    translate(listener, &mut parts.headers, &mut kinds, outcome);
     if let Some(bound) = &port.overload {
         outcome.hold(bound.enter().ok_or(ProxyError::ProcessFull)?); //                          503
     }
     if let Some(bound) = &listener.in_flight {
         outcome.hold(bound.enter().ok_or(ProxyError::Overloaded)?); //                           503
     }
-    let client = admit(listener, &mut head.parts, &mut kinds, outcome, &target)?; //       413, 508
-    let parts = &mut head.parts;
+    let client = admit(listener, &mut parts, &mut kinds, outcome, &target)?; //       413, 508
     if parts.method == Method::OPTIONS && headers::is_last_hop(&mut parts.headers) {
         return Ok(respond::text(StatusCode::OK, Bytes::new()));
     }
-    let parts = &head.parts;
-    let seen = view(host, parts, connection.identity());
+    let seen = view(host, &parts, connection.identity());
     let (rule, matched) = find(listener, &seen)?; //                                        403, 404
     outcome.metrics = Some(rule.metrics.clone());
     let asked_at = AskedAt {
         scheme: connection.scheme(),
         target: &target,
-        parts,
+        parts: &parts,
     };
-    if let Some(answered) = share(rule, parts, outcome) {
+    if let Some(answered) = share(rule, &parts, outcome) {
         return Ok(answered);
     }
-    limits::admit(rule, &asking(&connection, parts, client), outcome)?; //                  429, 503
-    let deadlines = deadlines(rule, parts, kinds, outcome);
+    limits::admit(rule, &asking(&connection, &parts, client), outcome)?; //                  429, 503
+    let deadlines = deadlines(rule, &parts, kinds, outcome);
     if let Some(faults) = fault::inject(&rule.filters, seen, deadlines.request(), outcome) {
         faults.await?; //                                                                        any
     }
     if let Some(answer) = &rule.filters.answer {
         return immediate(answer, listener, &asked_at, matched);
     }
-    let choice = choose(rule, &connection, parts, client, outcome)?; //                      500, 503
+    let choice = choose(rule, &connection, &parts, client, outcome)?; //                      500, 503
     let of_arm = &choice.arm.filters;
     if let Some(faults) = fault::inject(of_arm, seen, deadlines.request(), outcome) {
         faults.await?; //                                                                        any
@@ -199,12 +213,15 @@ async fn forward(
     if let Some(answer) = &choice.arm.filters.answer {
         return immediate(answer, listener, &asked_at, matched);
     }
-    let compressing = Compressing::new(rule, choice.arm, listener, parts);
-    for_next_hop(&mut head.parts, kinds, &connection, listener, &target);
-    let mut body = body_of(body, listener, (&mut head.parts.headers, kinds), outcome)?; //       400
-    head.authority = target.authority;
-    head.matched = matched;
-    head.upgrade = asked.as_ref().map(|asked| asked.protocol.clone());
+    let compressing = Compressing::new(rule, choice.arm, listener, &parts);
+    for_next_hop(&mut parts, kinds, &connection, listener, &target);
+    let mut body = body_of(body, listener, (&mut parts.headers, kinds), outcome)?; //       400
+    let head = Box::new(Head {
+        parts,
+        authority: target.authority,
+        matched,
+        upgrade: asked.as_ref().map(|asked| asked.protocol.clone()),
+    });
     let call = Call {
         rule,
         deadlines,
@@ -222,7 +239,7 @@ async fn forward(
         // Out of line, so that other requests do not carry its state.
         Some(compressing) => Box::pin(compressing.encode(response)).await,
     };
-    let body = response.body_mut();
+    let body = &mut response.body;
     body.set_deadline(until.map(Into::into));
     body.set_idle(rule.timeouts.idle);
     if let Some(recall) = recall {
@@ -237,7 +254,7 @@ fn share(
     rule: &Rule,
     parts: &request::Parts,
     outcome: &mut Outcome,
-) -> Option<Response<ResponseBody>> {
+) -> Option<ResponseMessage<ResponseBody>> {
     let cors = rule.filters.cors.as_ref()?;
     let fields = outcome.fields.get_or_insert_default();
     cors.answer(&parts.headers, fields);
@@ -245,7 +262,7 @@ fn share(
         return None;
     }
     cors.preflight(&parts.headers, fields);
-    Some(Response::new(ResponseBody::empty()))
+    Some(ResponseMessage::new(StatusCode::OK, ResponseBody::empty()))
 }
 
 /// Until when the request and its attempts may take.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::header::CONTENT_LENGTH;
-use http::{HeaderName, HeaderValue, Request};
+use http::{HeaderName, HeaderValue};
 use http_body_util::BodyExt;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -25,6 +25,7 @@ use crate::http::body::RequestBody;
 use crate::http::copy::{BodyCopy, NoCopy};
 use crate::http::framing;
 use crate::http::kinds::Kinds;
+use crate::http::message::RequestMessage;
 use crate::snapshot::filters::{Filters, RewriteError};
 use crate::snapshot::mirror::{Mirror, Place};
 use crate::snapshot::rule::{Arm, Rule};
@@ -218,7 +219,7 @@ async fn exchange(
         Err(ConnectError::Timeout { .. }) => return (Mirrored::Timeout, None),
         Err(_) => return (Mirrored::ConnectFailed, None),
     };
-    let mut request = Request::from_parts(head.parts, body);
+    let mut request = RequestMessage::new(head.parts, body);
     if let Err(error) = encode(&lease.sender, backend, &mut request, &head.authority) {
         debug_assert!(matches!(error, ProxyError::Rejected(_)));
         return (Mirrored::Invalid, None);
@@ -227,13 +228,13 @@ async fn exchange(
     let Ok(mut response) = send(&mut lease, &mut request, None).await else {
         return (Mirrored::Reset, None);
     };
-    let kinds = Kinds::of(response.headers());
-    if framing::settle(response.headers_mut(), kinds).is_err() {
+    let kinds = Kinds::of(&response.head.headers);
+    if framing::settle(&mut response.head.headers, kinds).is_err() {
         return (Mirrored::Reset, None);
     }
-    lease.answered(response.headers(), kinds);
-    let (first_byte, status) = (began.elapsed(), response.status());
-    let mut body = response.into_body();
+    lease.answered(&response.head.headers, kinds);
+    let (first_byte, status) = (began.elapsed(), response.head.status);
+    let mut body = response.body;
     while let Some(frame) = body.frame().await {
         if frame.is_err() {
             return (Mirrored::Reset, Some(first_byte));

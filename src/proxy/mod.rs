@@ -19,3 +19,4 @@ mod mirror;
 pub(crate) mod outcome;
 pub(crate) mod respond;
 mod retry;
+pub(crate) mod serving;

@@ -4,10 +4,11 @@
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, StatusCode};
 
 use super::error::ProxyError;
 use crate::http::body::ResponseBody;
+use crate::http::message::ResponseMessage;
 use crate::telemetry::reason::Reason;
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
@@ -16,14 +17,14 @@ const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// The answer for an error: text for people, `proxy-status` (RFC 9209) for programs; trailers-only
 /// for gRPC, whose clients do not look at HTTP's status.
-pub(crate) fn error(error: &ProxyError, is_grpc: bool) -> Response<ResponseBody> {
+pub(crate) fn error(error: &ProxyError, is_grpc: bool) -> ResponseMessage<ResponseBody> {
     let (status, reason) = error.verdict();
     let mut response = if is_grpc {
         grpc_error(error)
     } else {
         plain_error(status, error)
     };
-    let headers = response.headers_mut();
+    let headers = &mut response.head.headers;
     headers.insert(PROXY_STATUS, proxy_status(reason));
     if let Some(seconds) = error.retry_after() {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
@@ -34,17 +35,18 @@ pub(crate) fn error(error: &ProxyError, is_grpc: bool) -> Response<ResponseBody>
     response
 }
 
-fn plain_error(status: StatusCode, error: &ProxyError) -> Response<ResponseBody> {
+fn plain_error(status: StatusCode, error: &ProxyError) -> ResponseMessage<ResponseBody> {
     let mut response = text(status, Bytes::from(format!("{status}: {error}\n")));
     response
-        .headers_mut()
+        .head
+        .headers
         .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
-fn grpc_error(error: &ProxyError) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::empty());
-    let headers = response.headers_mut();
+fn grpc_error(error: &ProxyError) -> ResponseMessage<ResponseBody> {
+    let mut response = ResponseMessage::new(StatusCode::OK, ResponseBody::empty());
+    let headers = &mut response.head.headers;
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(
         GRPC_STATUS,
@@ -58,10 +60,9 @@ fn grpc_error(error: &ProxyError) -> Response<ResponseBody> {
 }
 
 /// A response with a text.
-pub(crate) fn text(status: StatusCode, body: Bytes) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::own(body));
-    *response.status_mut() = status;
-    response.headers_mut().insert(
+pub(crate) fn text(status: StatusCode, body: Bytes) -> ResponseMessage<ResponseBody> {
+    let mut response = ResponseMessage::new(status, ResponseBody::own(body));
+    response.head.headers.insert(
         CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );

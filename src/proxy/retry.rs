@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::EXPECT;
-use http::{HeaderName, HeaderValue, Request, request};
+use http::{HeaderName, HeaderValue, request};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 
@@ -35,38 +35,17 @@ use crate::upstream::budget::Budget;
 use crate::upstream::connect::ConnectError;
 use crate::upstream::endpoint::Endpoint;
 
-/// The head of a request, and what its stages have found out of it. Boxed once, as it is moved by each of
-/// them. Every attempt begins with it as it was before the filters of rule and backend, so that another
-/// backend never sees what was meant for the first.
+/// The head of a request, and what its stages have found out of it. Every attempt begins with it as it was
+/// before the filters of rule and backend, so that another backend never sees what was meant for the first.
 #[derive(Debug, Clone)]
 pub(crate) struct Head {
-    pub(crate) parts: request::Parts,
-    /// Who is asked, in canonical form; empty before.
+    pub(crate) parts: Box<request::Parts>,
+    /// Who is asked, in canonical form.
     pub(crate) authority: HeaderValue,
     /// How its path matched the rule, where there is one.
     pub(crate) matched: MatchedPath,
     /// The protocol that the client asks to switch to.
     pub(crate) upgrade: Option<HeaderValue>,
-}
-
-impl Head {
-    /// As it came.
-    pub(crate) fn new(parts: request::Parts) -> Box<Self> {
-        Box::new(Self {
-            parts,
-            authority: HeaderValue::from_static(""),
-            matched: MatchedPath::Exact,
-            upgrade: None,
-        })
-    }
-
-    /// The request, and who is asked.
-    pub(super) fn into_request(
-        self: Box<Self>,
-        body: RequestBody,
-    ) -> (Request<RequestBody>, HeaderValue) {
-        (Request::from_parts(self.parts, body), self.authority)
-    }
 }
 
 /// An answer, and whose it is.
@@ -148,7 +127,7 @@ impl<'a> Call<'a> {
             return;
         };
         let has_length = result.as_ref().is_ok_and(|served| {
-            let body = served.answered.response.body();
+            let body = &served.answered.response.body;
             body.size_hint().exact().is_some()
         });
         assigned.settle(first(result, pair), has_length);
@@ -455,9 +434,9 @@ fn first(result: &Result<Served<'_>, ProxyError>, pair: &OnTrial) -> First {
     match result {
         Ok(served) => {
             let response = &served.answered.response;
-            let status = response.status();
+            let status = response.head.status;
             let call = served.answered.kinds.has(Kinds::GRPC_STATUS);
-            let call = call.then(|| grpc::failed_at_once(response)).flatten();
+            let call = call.then(|| grpc::failed_at_once(&response.head)).flatten();
             let bad_call = call.is_some_and(|code| pair.bad_grpc_codes.contains(&code));
             if status.is_server_error() || call.is_some_and(grpc::is_fault) {
                 First::Error
@@ -487,7 +466,7 @@ pub(super) fn discard(answered: Box<Answered>) {
     let Answered {
         response, lease, ..
     } = *answered;
-    let mut body = response.into_body();
+    let mut body = response.body;
     if body.is_end_stream() {
         lease.release(Instant::now());
         return;

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Response, StatusCode, Version, request, response};
 use http_body::Body;
 use httparse::Status;
 use hyper::ext::ReasonPhrase;
@@ -13,6 +13,7 @@ use std::mem::MaybeUninit;
 
 use super::Error;
 use crate::http::framing::decimal;
+use crate::http::message::RequestMessage;
 use crate::http::transfer::Left;
 use crate::http::{fields, spare};
 
@@ -25,7 +26,7 @@ pub(super) enum Parsed {
     Partial,
     /// An informational one: another one follows.
     Interim(Response<()>, usize),
-    Final(Response<()>, Framing, usize),
+    Final(Box<response::Parts>, Framing, usize),
 }
 
 /// Where an answer ends, and whether another one may follow.
@@ -48,8 +49,8 @@ impl Coding {
     ///
     /// # Errors
     /// When they say no number.
-    pub(super) fn of<B: Body>(request: &Request<B>) -> Result<Self, Error> {
-        let (headers, body) = (request.headers(), request.body());
+    pub(super) fn of<B: Body>(request: &RequestMessage<B>) -> Result<Self, Error> {
+        let (headers, body) = (&request.head.headers, &request.body);
         if !body.is_end_stream() && headers.contains_key(TRANSFER_ENCODING) {
             return Ok(Self::Chunked);
         }
@@ -66,17 +67,17 @@ impl Coding {
 }
 
 /// Writes the head of a request.
-pub(super) fn write<B>(request: &Request<B>, coding: Coding, out: &mut Vec<u8>) {
-    out.extend_from_slice(request.method().as_str().as_bytes());
+pub(super) fn write(head: &request::Parts, coding: Coding, out: &mut Vec<u8>) {
+    out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
-    let target = request.uri().path_and_query().map_or("/", |it| it.as_str());
+    let target = head.uri.path_and_query().map_or("/", |it| it.as_str());
     if !target.starts_with(['/', '*']) {
         out.push(b'/');
     }
     out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let mut told = coding == Coding::Length(0);
-    for (name, value) in request.headers() {
+    for (name, value) in &head.headers {
         if name == TRANSFER_ENCODING {
             continue;
         }
@@ -127,25 +128,27 @@ pub(super) fn parse(bytes: &Bytes, method: &Method) -> Result<Parsed, Error> {
     };
     let status = head.code.and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or(Error::Unreadable("the status is no number of three digits"))?;
-    let mut response = Response::new(());
-    *response.status_mut() = status;
     if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
-        interim_fields_of(bytes, head.headers, response.headers_mut())?;
-        return Ok(Parsed::Interim(response, len));
+        let mut interim = Response::new(());
+        *interim.status_mut() = status;
+        interim_fields_of(bytes, head.headers, interim.headers_mut())?;
+        return Ok(Parsed::Interim(interim, len));
     }
+    let mut read = spare::take_answer(head.headers.len());
+    read.status = status;
     if head.version == Some(0) {
-        *response.version_mut() = Version::HTTP_10;
+        read.version = Version::HTTP_10;
     }
     if let Some(phrase) = head.reason
         && Some(phrase) != status.canonical_reason()
         && let Ok(phrase) = ReasonPhrase::try_from(phrase.as_bytes())
     {
-        response.extensions_mut().insert(phrase);
+        read.extensions.insert(phrase);
     }
     let old = head.version == Some(0);
-    let fields = fields_of(bytes, head.headers, response.headers_mut())?;
+    let fields = fields_of(bytes, head.headers, &mut read.headers)?;
     let framing = fields.framing(old, status, method)?;
-    Ok(Parsed::Final(response, framing, len))
+    Ok(Parsed::Final(read, framing, len))
 }
 
 /// What the fields of an answer say of its end.
@@ -166,7 +169,6 @@ fn fields_of(
     fields: &[httparse::Header<'_>],
     headers: &mut HeaderMap,
 ) -> Result<Fields, Error> {
-    *headers = spare::take(fields.len());
     let mut told = Fields::default();
     for field in fields {
         let (name, mut value) = fields::read(bytes, field).map_err(Error::Unreadable)?;
@@ -262,6 +264,7 @@ fn reason(error: httparse::Error) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::Request;
     use http_body::Frame;
     use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
     use std::convert::Infallible;
@@ -331,12 +334,12 @@ mod tests {
         ] {
             let head = format!("HTTP/{line}\r\n{fields}\r\n\r\n");
             let answer = parsed(&format!("{head}rest"), method.parse().unwrap());
-            let Ok(Parsed::Final(response, framing, len)) = answer else {
+            let Ok(Parsed::Final(read, framing, len)) = answer else {
                 panic!("{head}");
             };
             assert_eq!(framing, Framing { left, keep_alive }, "{head}");
             assert_eq!(len, head.len());
-            let lengths: Vec<_> = response.headers().get_all(CONTENT_LENGTH).iter().collect();
+            let lengths: Vec<_> = read.headers.get_all(CONTENT_LENGTH).iter().collect();
             assert!(
                 lengths.len() <= 1 && lengths.iter().all(|it| !it.as_bytes().starts_with(b"00"))
             );
@@ -408,11 +411,11 @@ mod tests {
         let Ok(Parsed::Final(response, ..)) = parsed(head, Method::GET) else {
             panic!("it is one");
         };
-        let phrase = response.extensions().get::<ReasonPhrase>().unwrap();
+        let phrase = response.extensions.get::<ReasonPhrase>().unwrap();
         assert_eq!(phrase.as_bytes(), b"Fine");
-        let all: Vec<_> = response.headers().get_all("b").iter().collect();
+        let all: Vec<_> = response.headers.get_all("b").iter().collect();
         assert_eq!(all, ["1", "2"]);
-        assert_eq!(response.headers()["a"].as_bytes(), "\u{e9}".as_bytes());
+        assert_eq!(response.headers["a"].as_bytes(), "\u{e9}".as_bytes());
     }
 
     #[test]
@@ -458,13 +461,14 @@ mod tests {
                 .body(Empty::<Bytes>::new())
                 .unwrap();
             let expected = format!("PURGE {target} HTTP/1.1\r\nhost: x\r\na: 1\r\na: 2\r\n\r\n");
-            assert_eq!(written(&request), expected);
+            assert_eq!(written(request), expected);
         }
     }
 
-    fn written<B: Body>(request: &Request<B>) -> String {
-        let mut out = Vec::new();
-        write(request, Coding::of(request).unwrap(), &mut out);
+    fn written<B: Body>(request: Request<B>) -> String {
+        let (request, mut out) = (RequestMessage::from(request), Vec::new());
+        let coding = Coding::of(&request).unwrap();
+        write(&request.head, coding, &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -495,10 +499,10 @@ mod tests {
             };
             let request = request.body(body).unwrap();
             let expected = format!("POST / HTTP/1.1\r\n{framing}\r\n");
-            assert_eq!(written(&request), expected, "{fields:?} {known}");
+            assert_eq!(written(request), expected, "{fields:?} {known}");
         }
         let signed = Request::post("/").header("content-length", "+5");
         let signed = signed.body(Empty::<Bytes>::new()).unwrap();
-        assert!(Coding::of(&signed).is_err());
+        assert!(Coding::of(&signed.into()).is_err());
     }
 }

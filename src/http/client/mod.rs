@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{Request, Response, Version};
+use http::Version;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 pub(crate) use self::body::Body;
@@ -26,6 +26,7 @@ use self::head::Parsed;
 pub(crate) use self::head::may_be_complete;
 use self::upload::{Rest, Stopped, Upload};
 use super::interim::{self, Inform};
+use super::message::{RequestMessage, ResponseMessage};
 use super::transfer::{Malformed, READ};
 use crate::tls::stream::Stream;
 
@@ -165,9 +166,9 @@ impl Connection {
     /// The connection is of no use then.
     pub(crate) async fn exchange<B>(
         self: &Rc<Self>,
-        request: &mut Request<B>,
+        request: &mut RequestMessage<B>,
         inform: Inform<'_>,
-    ) -> Result<Response<Body>, Failed>
+    ) -> Result<ResponseMessage<Body>, Failed>
     where
         B: http_body::Body<Data = Bytes> + Default + Unpin + 'static,
     {
@@ -188,16 +189,16 @@ impl Connection {
             };
             while may_be_complete(&buffer, looked) {
                 let mut bytes = buffer.split().freeze();
-                match head::parse(&bytes, request.method())? {
-                    Parsed::Final(response, mut framing, len) => {
+                match head::parse(&bytes, &request.head.method)? {
+                    Parsed::Final(head, mut framing, len) => {
                         HEADS.set(buffer);
                         // An endpoint of HTTP/1.0 that knows no chunks may take them for the next request.
-                        let old = response.version() == Version::HTTP_10;
+                        let old = head.version == Version::HTTP_10;
                         framing.keep_alive &= !(old && begun.chunked);
                         bytes.advance(len);
                         let rest = upload.map(|upload| Rest::spawn(upload, self));
                         let body = Body::new(self, framing, bytes, rest);
-                        return Ok(response.map(|()| body));
+                        return Ok(ResponseMessage { head, body });
                     }
                     Parsed::Interim(interim, len) => {
                         bytes.advance(len);
@@ -221,7 +222,11 @@ impl Connection {
     }
 
     /// Sends what is there of a request.
-    fn begin<B>(&self, cx: &mut Context<'_>, request: &mut Request<B>) -> Result<Begun<B>, Failed>
+    fn begin<B>(
+        &self,
+        cx: &mut Context<'_>,
+        request: &mut RequestMessage<B>,
+    ) -> Result<Begun<B>, Failed>
     where
         B: http_body::Body<Data = Bytes> + Default + Unpin,
     {

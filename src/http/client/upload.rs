@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, TRAILER};
-use http::{HeaderMap, HeaderName, Request};
+use http::{HeaderMap, HeaderName};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use tokio::io::AsyncWrite as _;
@@ -21,6 +21,7 @@ use super::head::{self, Coding};
 use super::outbox::Outbox;
 use super::{Connection, Error};
 use crate::http::fields;
+use crate::http::message::RequestMessage;
 
 /// What is taken of a body at a time, in bytes: more waits until the socket has taken that.
 const AHEAD: usize = 64 * 1024;
@@ -64,20 +65,20 @@ impl<B: Body<Data = Bytes> + Default + Unpin> Upload<B> {
     ///
     /// # Errors
     /// When its length is none.
-    pub(super) fn new(request: &mut Request<B>) -> Result<Self, Error> {
+    pub(super) fn new(request: &mut RequestMessage<B>) -> Result<Self, Error> {
         let coding = Coding::of(request)?;
         let mut outbox = Outbox::default();
-        outbox.gather(|out| head::write(request, coding, out));
-        let ended = coding == Coding::Length(0) && request.body().is_end_stream();
+        outbox.gather(|out| head::write(&request.head, coding, out));
+        let ended = coding == Coding::Length(0) && request.body.is_end_stream();
         Ok(Self {
             coding,
             outbox,
             ended,
             trailers: match coding {
                 Coding::Length(_) => Vec::new(),
-                Coding::Chunked => announced(request.headers()),
+                Coding::Chunked => announced(&request.head.headers),
             },
-            body: std::mem::take(request.body_mut()),
+            body: std::mem::take(&mut request.body),
             broken: None,
         })
     }

@@ -6,13 +6,14 @@ use std::io::Write;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRAILER, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::Body;
 use hyper::ext::ReasonPhrase;
 
 use super::head::{Asked, lists};
 use crate::http::framing::decimal;
 use crate::http::interim;
+use crate::http::message::ResponseMessage;
 use crate::http::{date, fields};
 
 /// There is no way to write it, or no more of it.
@@ -49,26 +50,27 @@ enum Size {
 /// # Errors
 /// When the lengths that its fields tell are none, or differ. Nothing may be sent then.
 pub(super) fn write_head<B: Body>(
-    response: &mut Response<B>,
+    response: &mut ResponseMessage<B>,
     asked: Asked,
     keep_alive: bool,
     out: &mut Vec<u8>,
 ) -> Result<Owed, Unwritable> {
-    let size = size(response);
-    if response.status().is_informational() {
+    let size = size(&response.body);
+    let head = &mut response.head;
+    if head.status.is_informational() {
         return Ok(write_no_answer(out));
     }
     let is_close = |value: &HeaderValue| lists(value, "close");
     let mut last = !keep_alive;
-    if last && !response.headers().get_all(CONNECTION).iter().any(is_close) {
+    if last && !head.headers.get_all(CONNECTION).iter().any(is_close) {
         let close = HeaderValue::from_static("close");
-        response.headers_mut().append(CONNECTION, close);
+        head.headers.append(CONNECTION, close);
     }
-    write_status(response, out);
-    let status = response.status();
+    let status = head.status;
+    write_status(status, &head.extensions, out);
     let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let unsent = bodiless || asked.head_only;
-    let headers = response.headers();
+    let headers = &head.headers;
     let (mut length, mut announced, mut is_dated) = (None, Vec::new(), false);
     for (name, value) in headers {
         match *name {
@@ -140,7 +142,7 @@ pub(super) fn write_interims(interims: Vec<Response<()>>, out: &mut Vec<u8>) {
         if out.len() >= interim::BYTES {
             return;
         }
-        write_status(&interim, out);
+        write_status(interim.status(), interim.extensions(), out);
         for (name, value) in interim.headers() {
             fields::write(name, value, out);
         }
@@ -217,17 +219,15 @@ impl Owed {
     }
 }
 
-fn size<B: Body>(response: &Response<B>) -> Size {
-    let body = response.body();
+fn size<B: Body>(body: &B) -> Size {
     if body.is_end_stream() {
         return Size::NoBody;
     }
     body.size_hint().exact().map_or(Size::Unknown, Size::Known)
 }
 
-fn write_status<B>(response: &Response<B>, out: &mut Vec<u8>) {
-    let status = response.status();
-    let phrase = response.extensions().get::<ReasonPhrase>();
+fn write_status(status: StatusCode, extensions: &Extensions, out: &mut Vec<u8>) {
+    let phrase = extensions.get::<ReasonPhrase>();
     if status == StatusCode::OK && phrase.is_none() {
         out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
         return;

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderValue, Method, Request, Uri};
+use http::{HeaderValue, Method, Uri, request};
 use httparse::Status;
 
 use crate::http::framing::decimal;
@@ -29,14 +29,10 @@ pub(crate) struct Limits {
 
 /// What has been read of a head.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "to box it would be an allocation a request"
-)]
 pub(crate) enum Parsed {
     Partial,
     /// One that is served here, the body that follows it, and its own length in bytes.
-    Plain(Request<()>, Asked, Left, usize),
+    Plain(Box<request::Parts>, Asked, Left, usize),
     /// A request that asks for more than an answer, an old one, one with an odd framing, or none at all.
     Other,
 }
@@ -65,15 +61,18 @@ pub(crate) fn parse(bytes: &Bytes, limits: Limits) -> Parsed {
     match parsed {
         Ok(Status::Partial) if bytes.len() < limits.bytes => Parsed::Partial,
         Ok(Status::Complete(len)) if len <= limits.bytes => plain(bytes, &head)
-            .map_or(Parsed::Other, |(request, asked, body)| {
-                Parsed::Plain(request, asked, body, len)
+            .map_or(Parsed::Other, |(head, asked, body)| {
+                Parsed::Plain(head, asked, body, len)
             }),
         Ok(_) | Err(_) => Parsed::Other,
     }
 }
 
 /// The request, if there is nothing about it that hyper should be asked.
-fn plain(bytes: &Bytes, head: &httparse::Request<'_, '_>) -> Option<(Request<()>, Asked, Left)> {
+fn plain(
+    bytes: &Bytes,
+    head: &httparse::Request<'_, '_>,
+) -> Option<(Box<request::Parts>, Asked, Left)> {
     if head.version != Some(1) {
         return None;
     }
@@ -89,7 +88,7 @@ fn plain(bytes: &Bytes, head: &httparse::Request<'_, '_>) -> Option<(Request<()>
         keep_alive: true,
     };
     let mut body = None;
-    let mut headers = spare::take(head.headers.len());
+    let mut read = spare::take_head(head.headers.len());
     for field in head.headers.iter() {
         let name = fields::read_name(field.name.as_bytes())?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).ok()?;
@@ -103,13 +102,10 @@ fn plain(bytes: &Bytes, head: &httparse::Request<'_, '_>) -> Option<(Request<()>
             TE => asked.trailers |= lists(&value, "trailers"),
             _ => {}
         }
-        headers.append(name, value);
+        read.headers.append(name, value);
     }
-    let mut request = Request::new(());
-    *request.method_mut() = method;
-    *request.uri_mut() = target;
-    *request.headers_mut() = headers;
-    Some((request, asked, body.unwrap_or(Left::Nothing)))
+    (read.method, read.uri) = (method, target);
+    Some((read, asked, body.unwrap_or(Left::Nothing)))
 }
 
 fn chunked(coding: &HeaderValue) -> Option<Left> {
@@ -227,7 +223,7 @@ mod tests {
                 };
                 assert_eq!(body, expected, "{head:?}");
                 assert!(asked.keep_alive);
-                assert_eq!((request.headers().len(), len), (2, head.len()));
+                assert_eq!((request.headers.len(), len), (2, head.len()));
             }
         }
     }
@@ -274,12 +270,12 @@ mod tests {
         let Parsed::Plain(request, ..) = parsed(head) else {
             panic!("it is one");
         };
-        assert_eq!(request.method().as_str(), "PoST");
-        assert_eq!(request.uri(), "/%7e?a=b");
-        assert_eq!(request.headers()["host"], "A");
-        let all: Vec<_> = request.headers().get_all("x").iter().collect();
+        assert_eq!(request.method.as_str(), "PoST");
+        assert_eq!(request.uri, "/%7e?a=b");
+        assert_eq!(request.headers["host"], "A");
+        let all: Vec<_> = request.headers.get_all("x").iter().collect();
         assert_eq!(all[0], "1");
         assert_eq!(all[1].as_bytes(), "\u{e9}".as_bytes());
-        assert_eq!(request.headers()["y"], "");
+        assert_eq!(request.headers["y"], "");
     }
 }

@@ -12,15 +12,13 @@ pub(crate) mod head;
 mod unsent;
 
 use std::future::poll_fn;
-use std::mem;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::HeaderMap;
 use http_body::{Body as _, Frame};
-use hyper::service::Service;
 use tokio::io::AsyncWrite;
 
 use self::answer::Owed;
@@ -30,6 +28,7 @@ use self::head::{Asked, Limits, Parsed, parse};
 use self::unsent::Unsent;
 use super::body::DownstreamBody;
 use super::client::may_be_complete;
+use super::message::{RequestMessage, ResponseMessage};
 use super::serve::{Close, Control, Ended, ServeOptions};
 use super::socket::Watched;
 use super::spare;
@@ -44,12 +43,8 @@ pub(super) enum Served {
 }
 
 /// What comes next on a connection.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "to box it would be an allocation a request"
-)]
 enum Next {
-    Request(Request<DownstreamBody>, Asked),
+    Request(RequestMessage<DownstreamBody>, Asked),
     Other,
     /// It is to end, or has ended, between two requests.
     End,
@@ -95,14 +90,15 @@ impl Client {
     }
 
     /// Serves the connection until it ends, or until a request comes that is not plain.
-    pub(super) async fn serve<S, B>(
+    pub(super) async fn serve<S, F, E, B>(
         &self,
         options: &ServeOptions,
         control: &Control,
         service: &S,
     ) -> Served
     where
-        S: Service<Request<DownstreamBody>, Response = Response<B>>,
+        S: Fn(RequestMessage<DownstreamBody>) -> F,
+        F: Future<Output = Result<ResponseMessage<B>, E>>,
         B: http_body::Body<Data = Bytes> + Unpin,
     {
         control.interims.want(true);
@@ -117,7 +113,7 @@ impl Client {
                 Next::Gone => return Served::Ended(Ended::Io),
             };
             // Pinned here: it is large, and would be moved with each call that it is given to.
-            let called = pin!(service.call(request));
+            let called = pin!(service(request));
             match self.exchange(called, asked, options, control).await {
                 Ok(true) => {}
                 Ok(false) => break,
@@ -152,12 +148,12 @@ impl Client {
                 .received(|received| read(received, looked, limits))
             {
                 Parsed::Partial => {}
-                Parsed::Plain(request, asked, left, _) => {
+                Parsed::Plain(head, asked, left, _) => {
                     let body = match left {
                         Left::Nothing => DownstreamBody::None,
                         left => DownstreamBody::Own(self.connection.begin_body(left)),
                     };
-                    return Next::Request(request.map(|()| body), asked);
+                    return Next::Request(RequestMessage { head, body }, asked);
                 }
                 Parsed::Other => return Next::Other,
             }
@@ -184,7 +180,7 @@ impl Client {
     /// Waits for the answer and sends it; whether another request may follow.
     async fn exchange<B, E>(
         &self,
-        mut called: Pin<&mut impl Future<Output = Result<Response<B>, E>>>,
+        mut called: Pin<&mut impl Future<Output = Result<ResponseMessage<B>, E>>>,
         asked: Asked,
         options: &ServeOptions,
         control: &Control,
@@ -219,10 +215,11 @@ impl Client {
         let stays = asked.keep_alive && may_go_on && control.asked_to_close() == Close::No;
         let mut unsent = early.map_or_else(Unsent::new, |early| *early);
         let owed = answer::write_head(&mut response, asked, stays, unsent.bytes());
-        spare::give(mem::take(response.headers_mut()));
+        let ResponseMessage { head, body } = response;
+        spare::give_answer(head);
         let mut answer = Answer {
             owed: owed.map_err(|_| Gone)?,
-            body: Some(response.into_body()),
+            body: Some(body),
             is_cut: false,
             trailers: asked.trailers,
             unsent,

@@ -69,11 +69,11 @@ async fn asked(
         }
     };
     let whole = async {
-        let mut request = request(method);
+        let mut request = request(method).into();
         let response = connection.exchange(&mut request, None).await;
         let response = response.map_err(|failed| failed.error)?;
-        let status = response.status().as_u16();
-        let collected = response.into_body().collect().await?;
+        let status = response.head.status.as_u16();
+        let collected = response.body.collect().await?;
         Ok(Whole {
             status,
             trailers: collected.trailers().cloned(),
@@ -228,7 +228,7 @@ async fn a_connection_that_is_kept_is_watched() {
 async fn a_request_that_is_given_up_ends_its_connection() {
     let (connection, mut endpoint) = connected().await;
     {
-        let mut request = request(Method::GET);
+        let mut request = request(Method::GET).into();
         let asking = connection.exchange(&mut request, None);
         let limited = tokio::time::timeout(Duration::from_millis(1), asking).await;
         assert!(limited.is_err());

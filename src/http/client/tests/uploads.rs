@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
@@ -18,6 +18,7 @@ use tokio::task::LocalSet;
 
 use super::connected;
 use crate::http::client::{Body, Connection, Error, Failed};
+use crate::http::message::{RequestMessage, ResponseMessage};
 
 type Given = UnsyncBoxBody<Bytes, io::Error>;
 type Pieces = mpsc::Sender<io::Result<Frame<Bytes>>>;
@@ -26,7 +27,7 @@ const HEAD: &str = "POST /path HTTP/1.1\r\nhost: a.example\r\n";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 /// A request whose body comes as it is sent.
-fn request(fields: &[(&str, &str)]) -> (Request<Given>, Pieces) {
+fn request(fields: &[(&str, &str)]) -> (RequestMessage<Given>, Pieces) {
     let (pieces, coming) = mpsc::channel(100);
     let coming = futures_util::stream::unfold(coming, async |mut coming| {
         let piece: io::Result<Frame<Bytes>> = coming.recv().await?;
@@ -37,7 +38,7 @@ fn request(fields: &[(&str, &str)]) -> (Request<Given>, Pieces) {
     for (name, value) in fields {
         request = request.header(*name, *value);
     }
-    (request.body(body).unwrap(), pieces)
+    (request.body(body).unwrap().into(), pieces)
 }
 
 fn data(bytes: impl Into<Bytes>) -> io::Result<Frame<Bytes>> {
@@ -65,8 +66,8 @@ async fn until(endpoint: &mut TcpStream, end: &[u8]) -> Vec<u8> {
     all
 }
 
-async fn read(response: Response<Body>) -> Result<Bytes, Error> {
-    Ok(within(response.into_body().collect()).await?.to_bytes())
+async fn read(response: ResponseMessage<Body>) -> Result<Bytes, Error> {
+    Ok(within(response.body.collect()).await?.to_bytes())
 }
 
 /// What the endpoint has to see of a body.
@@ -90,8 +91,8 @@ fn written(pieces: &[Vec<u8>], chunked: bool) -> Vec<u8> {
 
 async fn exchange(
     connection: &Rc<Connection>,
-    request: &mut Request<Given>,
-) -> Result<Response<Body>, Failed> {
+    request: &mut RequestMessage<Given>,
+) -> Result<ResponseMessage<Body>, Failed> {
     within(connection.exchange(request, None)).await
 }
 
@@ -176,7 +177,8 @@ fn a_small_request_is_one_piece() {
         let request = Request::post("/path").header("content-length", "1000");
         let mut request = request
             .body(Full::new(Bytes::from(vec![b'x'; 1000])))
-            .unwrap();
+            .unwrap()
+            .into();
         let asking = connection.exchange(&mut request, None);
         let answering = async {
             let mut seen = vec![0; 4000];
@@ -334,10 +336,7 @@ fn a_conversation() {
             endpoint.write_all(b"0\r\n\r\n").await.unwrap();
         };
         let talk = async {
-            let mut body = exchange(&connection, &mut request)
-                .await
-                .unwrap()
-                .into_body();
+            let mut body = exchange(&connection, &mut request).await.unwrap().body;
             for number in 0..100 {
                 pieces.send(data(number.to_string())).await.unwrap();
                 let frame = within(body.frame()).await.unwrap().unwrap();
@@ -472,7 +471,7 @@ fn an_answer_before_a_reset() {
             };
             let (response, pieces) = tokio::join!(asking, answering);
             let response = response.unwrap();
-            assert_eq!(response.status(), 413);
+            assert_eq!(response.head.status, 413);
             assert_eq!(read(response).await.unwrap(), "no");
             assert!(!connection.is_ready());
             drop(pieces);

@@ -13,7 +13,6 @@ use h2::{Reason, RecvStream};
 use http::header::{CONTENT_LENGTH, DATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::service::Service;
 
 use super::promise::{Promise, promise};
 use crate::http::body::{Cut, DownstreamBody, ResponseBody};
@@ -22,6 +21,7 @@ use crate::http::http2::sending::Sending;
 use crate::http::http2::{Body, Tunnel};
 use crate::http::interim::{self, Interims};
 use crate::http::kinds::Kinds;
+use crate::http::message::{RequestMessage, ResponseMessage};
 use crate::http::stall::{Stall, Waiting};
 use crate::http::{date, headers};
 
@@ -70,7 +70,7 @@ impl<F> Exchange<F> {
         interims: &Rc<Interims>,
     ) -> Option<Box<Self>>
     where
-        S: Service<Request<DownstreamBody>, Future = F>,
+        S: Fn(RequestMessage<DownstreamBody>) -> F,
     {
         let (mut parts, receiving) = request.into_parts();
         let head_only = parts.method == Method::HEAD;
@@ -91,7 +91,7 @@ impl<F> Exchange<F> {
         // Boxed, as a task is moved several times before and after it runs.
         Some(Box::new(Self {
             reply,
-            stage: Stage::Called(service.call(Request::from_parts(parts, body))),
+            stage: Stage::Called(service(Request::from_parts(parts, body).into())),
             opening,
             head_only,
             stall: Rc::clone(stall),
@@ -122,8 +122,11 @@ impl<F> Exchange<F> {
     }
 
     /// Sends the head of the answer; what there is to send behind it.
-    fn answer(&mut self, response: Response<ResponseBody>) -> Result<Option<Answer>, h2::Error> {
-        let (mut head, body) = response.into_parts();
+    fn answer(
+        &mut self,
+        response: ResponseMessage<ResponseBody>,
+    ) -> Result<Option<Answer>, h2::Error> {
+        let ResponseMessage { mut head, body } = response;
         let kinds = Kinds::of(&head.headers);
         headers::strip_response(&mut head.headers, kinds);
         if !kinds.has(Kinds::DATE) {
@@ -136,7 +139,7 @@ impl<F> Exchange<F> {
         if let Some(opening) = self.opening.take()
             && head.status.is_success()
         {
-            let response = Response::from_parts(head, ());
+            let response = Response::from_parts(*head, ());
             let stream = self.reply.send_response(response, false)?;
             // Whoever does not wait for it any more has dropped the tunnel.
             drop(opening.promise.send(Tunnel::new(stream, opening.receiving)));
@@ -153,7 +156,7 @@ impl<F> Exchange<F> {
         let over = is_over || bodiless || self.head_only;
         let stream = self
             .reply
-            .send_response(Response::from_parts(head, ()), over)?;
+            .send_response(Response::from_parts(*head, ()), over)?;
         Ok((!over).then(|| Answer {
             sending: Sending::of_answer(stream, Paced::new(body)),
             waiting: Waiting::default(),
@@ -168,7 +171,7 @@ fn add(headers: &mut HeaderMap, name: http::HeaderName, value: HeaderValue) {
 
 impl<F, E> Future for Exchange<F>
 where
-    F: Future<Output = Result<Response<ResponseBody>, E>> + Unpin,
+    F: Future<Output = Result<ResponseMessage<ResponseBody>, E>> + Unpin,
 {
     type Output = ();
 

@@ -12,13 +12,12 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::server::Handshake;
-use http::{Request, Response};
-use hyper::service::Service;
 
 use self::exchange::Exchange;
 pub(crate) use self::promise::Promised;
 use crate::http::body::{DownstreamBody, ResponseBody};
 use crate::http::interim::Interims;
+use crate::http::message::{RequestMessage, ResponseMessage};
 use crate::http::serve::ServeOptions;
 use crate::http::socket::Framed;
 use crate::http::stall::Stall;
@@ -90,10 +89,10 @@ impl<S> Connection<S> {
     }
 }
 
-impl<S> Future for Connection<S>
+impl<S, F, E> Future for Connection<S>
 where
-    S: Service<Request<DownstreamBody>, Response = Response<ResponseBody>> + Unpin,
-    S::Future: Unpin + 'static,
+    S: Fn(RequestMessage<DownstreamBody>) -> F + Unpin,
+    F: Future<Output = Result<ResponseMessage<ResponseBody>, E>> + Unpin + 'static,
 {
     type Output = Result<(), h2::Error>;
 

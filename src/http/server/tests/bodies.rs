@@ -4,6 +4,9 @@ use http_body_util::{BodyExt as _, Full};
 use tokio::sync::oneshot;
 use tokio::task::{LocalSet, spawn_local};
 
+use http::Request;
+use hyper::body::Incoming;
+
 use super::*;
 
 /// Who reads a body.
@@ -33,11 +36,10 @@ where
     }
 }
 
-async fn answer<B>(request: Request<B>, reader: Reader) -> Result<Response<Full<Bytes>>, Infallible>
+async fn answer<B>(body: B, reader: Reader) -> Result<Response<Full<Bytes>>, Infallible>
 where
     B: Body<Data = Bytes> + Unpin + 'static,
 {
-    let body = request.into_body();
     let (status, text) = match reader {
         Reader::Itself => read(body).await,
         Reader::Other => spawn_local(read(body)).await.unwrap(),
@@ -78,7 +80,11 @@ fn served(accepted: TcpStream, half_close: bool) -> (Client, ServeOptions, Rc<Co
 async fn by_us(pieces: &[&[u8]], reader: Reader) -> String {
     let (client, accepted) = connected().await;
     let (server, options, control) = served(accepted, true);
-    let service = service_fn(|request| answer(request, reader));
+    let service = async |request: RequestMessage<DownstreamBody>| {
+        answer(request.body, reader)
+            .await
+            .map(ResponseMessage::from)
+    };
     let serve = async {
         let ended = server.serve(&options, &control, &service).await;
         drop(server);
@@ -91,7 +97,7 @@ async fn by_hyper(pieces: &[&[u8]], reader: Reader) -> String {
     let (client, accepted) = connected().await;
     // As it is used, so that no reset destroys an answer.
     let socket = Watched::new(Stream::Plain(accepted), Arc::default(), true);
-    let service = service_fn(|request| answer(request, reader));
+    let service = service_fn(|request: Request<Incoming>| answer(request.into_body(), reader));
     let serve = async {
         let connection = http1::Builder::new()
             .half_close(true)
@@ -226,14 +232,14 @@ fn a_client_that_leaves_behind_its_body() {
         let (server, options, control) = served(accepted, false);
         let (told, over) = oneshot::channel();
         let told = Cell::new(Some(told));
-        let service = service_fn(|request: Request<DownstreamBody>| {
+        let service = |request: RequestMessage<DownstreamBody>| {
             let told = told.take().unwrap();
             spawn_local(async move {
-                let whole = request.into_body().collect().await.unwrap();
+                let whole = request.body.collect().await.unwrap();
                 told.send(whole.to_bytes()).unwrap();
             });
-            std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()
-        });
+            std::future::pending::<Result<ResponseMessage<Full<Bytes>>, Infallible>>()
+        };
         let ask = async {
             client.write_all(HEAD).await.unwrap();
             tokio::task::yield_now().await;
@@ -256,14 +262,13 @@ fn a_body_whose_connection_is_closed() {
         let (server, options, control) = served(accepted, true);
         let (told, over) = oneshot::channel();
         let told = Cell::new(Some(told));
-        let service = service_fn(|request: Request<DownstreamBody>| {
+        let service = |request: RequestMessage<DownstreamBody>| {
             let told = told.take().unwrap();
             spawn_local(async move {
-                told.send(request.into_body().collect().await.is_err())
-                    .unwrap();
+                told.send(request.body.collect().await.is_err()).unwrap();
             });
-            std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()
-        });
+            std::future::pending::<Result<ResponseMessage<Full<Bytes>>, Infallible>>()
+        };
         client.write_all(HEAD).await.unwrap();
         let serve = async {
             let served = server.serve(&options, &control, &service);
@@ -290,10 +295,10 @@ fn an_answer_that_comes_early() {
             let (server, options, control) = served(accepted, true);
             let (told, over) = oneshot::channel();
             let over = Cell::new(Some(over));
-            let service = service_fn(|request: Request<DownstreamBody>| {
+            let service = |request: RequestMessage<DownstreamBody>| {
                 if let Some(over) = over.take() {
                     spawn_local(async move {
-                        let mut body = request.into_body();
+                        let mut body = request.body;
                         body.frame().await.unwrap().unwrap();
                         over.await.unwrap();
                         if is_read {
@@ -301,10 +306,10 @@ fn an_answer_that_comes_early() {
                         }
                     });
                 }
-                std::future::ready(Ok::<_, Infallible>(Response::new(Full::new(
-                    Bytes::from_static(b"early"),
-                ))))
-            });
+                let early = Full::new(Bytes::from_static(b"early"));
+                let answer = ResponseMessage::new(StatusCode::OK, early);
+                std::future::ready(Ok::<_, Infallible>(answer))
+            };
             let ask = async {
                 client.write_all(HEAD).await.unwrap();
                 let mut answered = Vec::new();

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Body, SizeHint};
 use hyper::ext::ReasonPhrase;
 use hyper::server::conn::http1;
@@ -149,10 +149,10 @@ async fn ask(mut client: TcpStream, asked: &str) -> String {
 async fn by_us(asked: &str, scripted: &Scripted) -> (String, u32, bool) {
     let (client, accepted) = connected().await;
     let count = Cell::new(0);
-    let service = service_fn(|_: Request<DownstreamBody>| {
+    let service = |_: RequestMessage<DownstreamBody>| {
         count.set(count.get() + 1);
-        std::future::ready(Ok::<_, Infallible>(scripted.answer()))
-    });
+        std::future::ready(Ok::<_, Infallible>(scripted.answer().into()))
+    };
     let signals = Arc::<Signals>::default();
     let socket = Watched::new(Stream::Plain(accepted), signals, true);
     let control = Control::new(Rc::new(Cell::new(Instant::now())));
@@ -386,9 +386,9 @@ fn what_is_not_served_here() {
     ] {
         runtime.block_on(async {
             let (client, accepted) = connected().await;
-            let service = service_fn(|_: Request<DownstreamBody>| {
-                std::future::ready(Ok::<_, Infallible>(plain("").answer()))
-            });
+            let service = |_: RequestMessage<DownstreamBody>| {
+                std::future::ready(Ok::<_, Infallible>(plain("").answer().into()))
+            };
             let signals = Arc::<Signals>::default();
             let socket = Watched::new(Stream::Plain(accepted), Arc::clone(&signals), true);
             let control = Control::new(Rc::new(Cell::new(Instant::now())));
