@@ -31,8 +31,8 @@ impl<B> RequestMessage<B> {
 impl<B: Default> RequestMessage<B> {
     /// For an engine that wants to have it; what is left is empty.
     pub(crate) fn take(&mut self) -> Request<B> {
-        let head = mem::replace(&mut self.head, spare::take_head(0));
-        Request::from_parts(*head, mem::take(&mut self.body))
+        let head = spare::unbox_head(&mut self.head);
+        Request::from_parts(head, mem::take(&mut self.body))
     }
 }
 
@@ -54,21 +54,20 @@ impl<B> ResponseMessage<B> {
 impl<B> From<Request<B>> for RequestMessage<B> {
     fn from(request: Request<B>) -> Self {
         let (head, body) = request.into_parts();
-        let head = Box::new(head);
-        Self { head, body }
+        Self::new(spare::box_head(head), body)
     }
 }
 
 impl<B> From<Response<B>> for ResponseMessage<B> {
     fn from(response: Response<B>) -> Self {
         let (head, body) = response.into_parts();
-        let head = Box::new(head);
+        let head = spare::box_answer(head);
         Self { head, body }
     }
 }
 
 impl<B> From<ResponseMessage<B>> for Response<B> {
     fn from(message: ResponseMessage<B>) -> Self {
-        Self::from_parts(*message.head, message.body)
+        Self::from_parts(spare::unbox_answer(message.head), message.body)
     }
 }

@@ -4,8 +4,10 @@
 //! Must not know whose heads they were.
 
 use std::cell::RefCell;
+use std::mem;
+use std::thread::LocalKey;
 
-use http::{HeaderMap, Request, Response, StatusCode, Uri, Version, request, response};
+use http::{Request, Response, StatusCode, Uri, Version, request, response};
 
 /// Heads that are kept, of requests and of answers each.
 const MOST: usize = 64;
@@ -22,7 +24,7 @@ thread_local! {
 /// The head of a request of HTTP/1.1 without fields, with room for so many.
 pub(crate) fn take_head(fields: usize) -> Box<request::Parts> {
     let kept = REQUESTS.with_borrow_mut(Vec::pop);
-    let mut head = kept.unwrap_or_else(|| Box::new(Request::new(()).into_parts().0));
+    let mut head = kept.unwrap_or_else(|| Box::new(bare_head()));
     head.version = Version::HTTP_11;
     head.headers.reserve(fields);
     head
@@ -31,7 +33,7 @@ pub(crate) fn take_head(fields: usize) -> Box<request::Parts> {
 /// The head of an answer of HTTP/1.1, 200, without fields, with room for so many.
 pub(crate) fn take_answer(fields: usize) -> Box<response::Parts> {
     let kept = ANSWERS.with_borrow_mut(Vec::pop);
-    let mut head = kept.unwrap_or_else(|| Box::new(Response::new(()).into_parts().0));
+    let mut head = kept.unwrap_or_else(|| Box::new(bare_answer()));
     (head.status, head.version) = (StatusCode::OK, Version::HTTP_11);
     head.headers.reserve(fields);
     head
@@ -41,21 +43,67 @@ pub(crate) fn take_answer(fields: usize) -> Box<response::Parts> {
 pub(crate) fn give_head(mut head: Box<request::Parts>) {
     head.uri = Uri::default();
     head.extensions.clear();
-    REQUESTS.with_borrow_mut(|kept| keep(kept, head, |head| &mut head.headers));
+    head.headers.clear();
+    if head.headers.capacity() <= LARGEST {
+        keep(&REQUESTS, head);
+    }
 }
 
 /// Keeps the head of an answer likewise.
 pub(crate) fn give_answer(mut head: Box<response::Parts>) {
     head.extensions.clear();
-    ANSWERS.with_borrow_mut(|kept| keep(kept, head, |head| &mut head.headers));
+    head.headers.clear();
+    if head.headers.capacity() <= LARGEST {
+        keep(&ANSWERS, head);
+    }
 }
 
-fn keep<T>(kept: &mut Vec<Box<T>>, mut head: Box<T>, fields: impl Fn(&mut T) -> &mut HeaderMap) {
-    let fields = fields(&mut head);
-    fields.clear();
-    if (1..=LARGEST).contains(&fields.capacity()) && kept.len() < MOST {
-        kept.push(head);
+/// Puts the head of another engine into a box.
+pub(super) fn box_head(head: request::Parts) -> Box<request::Parts> {
+    boxed(&REQUESTS, head)
+}
+
+/// Puts the head of an answer into a box likewise.
+pub(super) fn box_answer(head: response::Parts) -> Box<response::Parts> {
+    boxed(&ANSWERS, head)
+}
+
+/// Takes the head of a request out of its box, for another engine.
+pub(super) fn unbox_head(boxed: &mut request::Parts) -> request::Parts {
+    mem::replace(boxed, bare_head())
+}
+
+/// Takes the head of an answer out of its box, for another engine.
+pub(super) fn unbox_answer(mut boxed: Box<response::Parts>) -> response::Parts {
+    let head = mem::replace(&mut *boxed, bare_answer());
+    keep(&ANSWERS, boxed);
+    head
+}
+
+fn bare_head() -> request::Parts {
+    Request::new(()).into_parts().0
+}
+
+fn bare_answer() -> response::Parts {
+    Response::new(()).into_parts().0
+}
+
+fn boxed<T>(kept: &'static LocalKey<Kept<T>>, head: T) -> Box<T> {
+    match kept.with_borrow_mut(Vec::pop) {
+        None => Box::new(head),
+        Some(mut room) => {
+            *room = head;
+            room
+        }
     }
+}
+
+fn keep<T>(kept: &'static LocalKey<Kept<T>>, head: Box<T>) {
+    kept.with_borrow_mut(|kept| {
+        if kept.len() < MOST {
+            kept.push(head);
+        }
+    });
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ use crate::upstream::pool::{Http1, Http2Stream, Lease, Sender, Wanted};
 /// A request ready to be sent.
 #[derive(Debug)]
 pub(crate) struct Outgoing<'a> {
-    pub(crate) head: Box<Head>,
+    pub(crate) head: Head,
     pub(crate) body: RequestBody,
     /// Of its body, if it has one.
     pub(crate) progress: Option<Rc<RequestProgress>>,
@@ -115,7 +115,7 @@ async fn exchange(
     let passage = outgoing.passage;
     let tell = passage.map(|it| move |interim| it.tell(connection, interim));
     let inform = tell.as_ref().map(|tell| tell as &dyn Fn(_));
-    let (head, body) = (*outgoing.head, outgoing.body);
+    let (head, body) = (outgoing.head, outgoing.body);
     let (tunnel, authority) = (head.upgrade.is_some(), head.authority);
     let mut request = RequestMessage::new(head.parts, body);
     let empty = matches!(request.body, RequestBody::Empty);

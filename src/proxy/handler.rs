@@ -216,12 +216,12 @@ async fn forward(
     let compressing = Compressing::new(rule, choice.arm, listener, &parts);
     for_next_hop(&mut parts, kinds, &connection, listener, &target);
     let mut body = body_of(body, listener, (&mut parts.headers, kinds), outcome)?; //       400
-    let head = Box::new(Head {
+    let head = Head {
         parts,
         authority: target.authority,
         matched,
         upgrade: asked.as_ref().map(|asked| asked.protocol.clone()),
-    });
+    };
     let call = Call {
         rule,
         deadlines,

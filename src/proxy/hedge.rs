@@ -33,7 +33,7 @@ impl<'a> Call<'a> {
     pub(super) async fn hedged(
         &self,
         hedge: &Hedge,
-        (arm, head): (&'a Arm, Box<Head>),
+        (arm, head): (&'a Arm, Head),
         body: RequestBody,
         tried: &mut Tried,
         outcome: &mut Outcome,
@@ -95,7 +95,7 @@ impl<'a> Call<'a> {
     /// room for it.
     fn second(
         &self,
-        (arm, head): (&'a Arm, Box<Head>),
+        (arm, head): (&'a Arm, Head),
         body: &Replay,
         tried: &Tried,
         outcome: &Outcome,

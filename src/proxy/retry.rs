@@ -85,7 +85,7 @@ impl<'a> Call<'a> {
     pub(crate) async fn send(
         &self,
         arm: &'a Arm,
-        head: Box<Head>,
+        head: Head,
         body: RequestBody,
         outcome: &mut Outcome,
     ) -> Result<Served<'a>, ProxyError> {
@@ -137,7 +137,7 @@ impl<'a> Call<'a> {
     async fn once(
         &self,
         arm: &'a Arm,
-        head: Box<Head>,
+        head: Head,
         body: RequestBody,
         tried: &mut Tried,
         outcome: &mut Outcome,
@@ -161,7 +161,7 @@ impl<'a> Call<'a> {
         &self,
         (retry, mut budget): (&Retry, Option<&Arc<Budget>>),
         first: &'a Arm,
-        head: Box<Head>,
+        head: Head,
         body: RequestBody,
         outcome: &mut Outcome,
     ) -> Result<Served<'a>, ProxyError> {
@@ -262,7 +262,7 @@ impl<'a> Call<'a> {
     async fn attempt(
         &self,
         arm: &'a Arm,
-        head: Box<Head>,
+        head: Head,
         body: RequestBody,
         tried: &mut Tried,
         outcome: &mut Outcome,
@@ -296,7 +296,7 @@ impl<'a> Call<'a> {
     pub(super) fn begin(
         &self,
         arm: &'a Arm,
-        mut head: Box<Head>,
+        mut head: Head,
         body: RequestBody,
         tried: &Tried,
         outcome: &Outcome,
@@ -317,7 +317,7 @@ impl<'a> Call<'a> {
             authority,
             matched,
             upgrade,
-        } = &mut *head;
+        } = &mut head;
         for filters in [&self.rule.filters, &arm.filters] {
             filters.apply_request(&mut parts.headers, &mut parts.uri, authority, *matched)?; // 400
         }

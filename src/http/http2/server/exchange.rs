@@ -126,7 +126,7 @@ impl<F> Exchange<F> {
         &mut self,
         response: ResponseMessage<ResponseBody>,
     ) -> Result<Option<Answer>, h2::Error> {
-        let ResponseMessage { mut head, body } = response;
+        let (mut head, body) = Response::from(response).into_parts();
         let kinds = Kinds::of(&head.headers);
         headers::strip_response(&mut head.headers, kinds);
         if !kinds.has(Kinds::DATE) {
@@ -139,7 +139,7 @@ impl<F> Exchange<F> {
         if let Some(opening) = self.opening.take()
             && head.status.is_success()
         {
-            let response = Response::from_parts(*head, ());
+            let response = Response::from_parts(head, ());
             let stream = self.reply.send_response(response, false)?;
             // Whoever does not wait for it any more has dropped the tunnel.
             drop(opening.promise.send(Tunnel::new(stream, opening.receiving)));
@@ -156,7 +156,7 @@ impl<F> Exchange<F> {
         let over = is_over || bodiless || self.head_only;
         let stream = self
             .reply
-            .send_response(Response::from_parts(*head, ()), over)?;
+            .send_response(Response::from_parts(head, ()), over)?;
         Ok((!over).then(|| Answer {
             sending: Sending::of_answer(stream, Paced::new(body)),
             waiting: Waiting::default(),
