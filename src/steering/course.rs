@@ -55,6 +55,8 @@ pub(super) struct Course {
     /// The candidate's endpoints so far.
     known: HashSet<EndpointId>,
     pace: Pace,
+    /// Whether requests have failed between the last two looks.
+    fails: bool,
     /// What was published last.
     holds: Option<Held>,
     judgement: Option<Judgement>,
@@ -135,6 +137,7 @@ impl Course {
             seen: Arc::new(seen.unwrap_or_else(|| SeenKeys::new(KEYS))),
             known: HashSet::new(),
             pace: Pace::default(),
+            fails: false,
             holds: None,
             judgement: None,
             layer: Layer::File,
@@ -189,6 +192,12 @@ impl Course {
 
     pub(super) fn is_running(&self) -> bool {
         self.state.phase().is_running()
+    }
+
+    /// Whether requests fail, so that the next look is to be soon: what the budgets spend is not all told at
+    /// once.
+    pub(super) fn fails(&self) -> bool {
+        self.fails
     }
 
     /// Whether a decision waits for requests that are under way.
@@ -286,8 +295,10 @@ impl Course {
     fn turn(&mut self, surroundings: &Surroundings<'_>, command: Option<&Command>) -> Output {
         let (now, trial) = (surroundings.now, Arc::clone(&self.rollout.trial));
         let hold = self.state.evidence().parameters().hold;
-        let collected = trial.collect(now, hold);
+        let waits = self.state.evidence().has_waiting();
+        let collected = trial.collect(now, hold, waits);
         self.pace.add(now, &collected.flushes);
+        self.fails = collected.flushes.iter().any(|it| it.failures.total() > 0);
         if now.since(self.looked) >= THRESHOLDS {
             self.looked = now;
             self.running.add(&trial.durations());

@@ -1,7 +1,7 @@
 //! Carries rollouts out: counts in, divisions out, what was decided on disk.
 //!
 //! Owns the clock, the tasks and the files of rollouts. Must not judge: [`crate::rollout`] does, and this
-//! asks it every 20 ms, and at once after a bad event of a candidate.
+//! asks it every 50 ms, every 20 ms while requests fail, and at once after a bad event of a candidate.
 
 mod course;
 mod history;
@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
+use tokio::time::Instant;
 
 use self::course::{Course, Surroundings};
 use self::store::Store;
@@ -26,10 +27,13 @@ use crate::snapshot::rollout::Rollout;
 use crate::snapshot::trial::Trial;
 use crate::telemetry::recorder::Registry;
 
-/// How often a running rollout is judged,
+/// How often a running rollout is judged while requests fail,
 const TICK: Duration = Duration::from_millis(20);
 
-/// and one that is over looked at.
+/// and while none does: each look takes the core from a worker.
+const CALM: Duration = Duration::from_millis(50);
+
+/// How often one that is over is looked at.
 const REST: Duration = Duration::from_millis(500);
 
 /// Between two judgements, however many failures there are; and while one waits for stable's open requests.
@@ -277,6 +281,7 @@ pub(crate) fn look(snapshot: &Snapshot) -> BTreeMap<Box<str>, String> {
 async fn steer(desk: Weak<Mutex<Inner>>, name: Box<str>, trial: Weak<Trial>) {
     loop {
         let Some(trial) = trial.upgrade() else { return };
+        let looked = Instant::now();
         let pause = {
             let Some(desk) = desk.upgrade() else { return };
             let mut inner = desk.lock().unwrap_or_else(PoisonError::into_inner);
@@ -299,14 +304,17 @@ async fn steer(desk: Weak<Mutex<Inner>>, name: Box<str>, trial: Weak<Trial>) {
             }
             match inner.courses.get(&name) {
                 Some(course) if course.waits() => LEAST,
-                Some(course) if course.is_running() => TICK,
-                _ => REST,
+                Some(course) if !course.is_running() => REST,
+                Some(course) if course.fails() => TICK,
+                Some(_) => CALM,
+                None => REST,
             }
         };
-        tokio::time::sleep(LEAST).await;
+        // One timer a look: to set one is dearer than most looks.
         tokio::select! {
-            () = trial.failed() => {}
-            () = tokio::time::sleep(pause - LEAST) => {}
+            biased;
+            () = trial.failed() => tokio::time::sleep_until(looked + LEAST).await,
+            () = tokio::time::sleep_until(looked + pause) => {}
         }
     }
 }

@@ -56,7 +56,8 @@ pub struct Flush {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Conditions {
-    /// Stable's requests that have not ended, in the order of assignment.
+    /// Stable's requests that have not ended, in the order of assignment. They matter only where events of the
+    /// candidate wait for them.
     pub open: Vec<Open>,
     /// Requests a second at an endpoint of the candidate, divided by the same of stable.
     pub load_ratio: Option<f64>,
@@ -212,6 +213,12 @@ impl Evidence {
     /// The events of one indicator.
     pub fn ledger(&self, sli: Sli) -> &Ledger {
         self.ledgers.get(sli)
+    }
+
+    /// Whether events of the candidate wait for requests of stable.
+    pub fn has_waiting(&self) -> bool {
+        let waits = |sli: &Sli| self.waiting.get(*sli).first().is_some();
+        Sli::ALL.iter().any(waits)
     }
 
     /// Adds what ended since the last time.

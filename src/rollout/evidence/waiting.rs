@@ -81,6 +81,13 @@ impl Waiting {
         matters: f64,
         mut stakes: impl FnMut(Share) -> Option<Stakes>,
     ) -> Worth {
+        let log = ledger.log();
+        if self.0.is_empty() {
+            return Worth {
+                log_sure: log,
+                log_early: log,
+            };
+        }
         let mut count = |bets: &mut Bets, share, events| {
             if let Some(stakes) = stakes(share) {
                 stakes.add(bets, events);
@@ -90,8 +97,8 @@ impl Waiting {
         for one in &self.0 {
             count(&mut early, one.share, of_candidate(one.count));
         }
-        let log_early = ledger.log_with(&early).max(ledger.log());
-        let (mut log_sure, mut sure) = (ledger.log(), [0.0; 8]);
+        let log_early = ledger.log_with(&early).max(log);
+        let (mut log_sure, mut sure) = (log, [0.0; 8]);
         let mut open = open.iter().peekable();
         for (index, one) in self.0.iter().enumerate() {
             while let Some(older) = open.next_if(|it| it.assigned <= one.assigned) {

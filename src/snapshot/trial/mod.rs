@@ -103,7 +103,7 @@ struct Event {
 #[derive(Debug)]
 pub(crate) struct Collected {
     pub(crate) flushes: Vec<Flush>,
-    /// Stable's requests that have not, in the order of assignment.
+    /// Stable's requests that have not, in the order of assignment, where an event waits for them.
     pub(crate) open: Vec<evidence::Open>,
 }
 
@@ -172,12 +172,18 @@ impl Trial {
         self.bad.notified().await;
     }
 
-    /// Takes what has been counted; of stable's requests that are under way, those of the last `hold`.
-    pub(crate) fn collect(&self, now: Moment, hold: Duration) -> Collected {
+    /// Takes what has been counted; of stable's requests that are under way, those of the last `hold`: where
+    /// earlier events of the candidate wait for them, or there are new ones. Nothing else asks for them, and
+    /// they are hundreds of slices of each worker.
+    pub(crate) fn collect(&self, now: Moment, hold: Duration, waits: bool) -> Collected {
         // In this order: what a request of the candidate waits for is still open, or counted.
         let mut events = std::mem::take(&mut lock(&self.noted).events);
         let slices = Slices::now(self, now);
-        let open = self.under_way(&slices, hold);
+        let open = if waits || !events.is_empty() {
+            self.under_way(&slices, hold)
+        } else {
+            Vec::new()
+        };
         let mut divisions = lock(&self.open);
         let newest = divisions.back().map(|division| division.terms.epoch);
         let mut flushes: Vec<Flush> = Vec::new();

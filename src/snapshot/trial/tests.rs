@@ -36,7 +36,7 @@ fn assigned(trial: &Arc<Trial>, arm: Arm, key: u64) -> Assigned {
 
 /// Everything that has ended, as one flush an epoch.
 fn collect(trial: &Trial) -> Collected {
-    let mut collected = trial.collect(NOW, HOLD);
+    let mut collected = trial.collect(NOW, HOLD, true);
     let mut flushes: Vec<Flush> = Vec::new();
     for flush in collected.flushes.drain(..) {
         match flushes.iter_mut().find(|it| it.epoch == flush.epoch) {
@@ -234,7 +234,7 @@ fn an_answer_of_known_length_is_timed_as_a_whole() {
     for (key, has_length) in [(1, false), (2, true)] {
         let mut one = assigned(&trial, Arm::Stable, key);
         one.settle(First::Good, has_length);
-        let open = trial.collect(NOW, HOLD).open.len();
+        let open = trial.collect(NOW, HOLD, true).open.len();
         assert_eq!(
             open,
             usize::from(has_length),
@@ -283,6 +283,26 @@ fn what_is_under_way_belongs_to_its_division() {
         collect(&trial);
     }
     assert!(lock(&trial.open).len() <= 2);
+}
+
+/// Where nothing waits for them, nobody looks for them; an event of the candidate is told together with them.
+#[test]
+fn requests_under_way_are_looked_for_where_an_event_waits() {
+    let trial = trial(10.0);
+    let (_ours, mut failing) = (
+        assigned(&trial, Arm::Stable, 1),
+        assigned(&trial, Arm::Candidate, 2),
+    );
+    assert_eq!(trial.collect(NOW, HOLD, false).open, []);
+    failing.settle(First::Error, false);
+    let collected = trial.collect(NOW, HOLD, false);
+    let told = collected
+        .flushes
+        .iter()
+        .map(|it| it.events.errors.candidate);
+    assert_eq!((told.sum::<u64>(), collected.open.len()), (1, 1));
+    assert_eq!(trial.collect(NOW, HOLD, false).open, []);
+    assert_eq!(trial.collect(NOW, HOLD, true).open.len(), 1);
 }
 
 #[test]
