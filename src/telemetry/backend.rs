@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
-use metrics::{Counter, Gauge};
+use metrics::Counter;
 
 use super::histogram::Histogram;
 use super::http2::{Http2Limit, Http2Metrics};
 use super::names;
-use super::recorder::{Registry, Series};
+use super::recorder::{Gauges, Registry, Series};
 
 /// How an attempt ended. A closed set; the `outcome` label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,6 +146,7 @@ const CHECK_RESULTS: [&str; 4] = ["ok", "failed", "connect_failed", "timeout"];
 
 /// Handles and live numbers of one backend.
 pub(crate) struct BackendMetrics {
+    backend: Box<str>,
     attempts: [Counter; OUTCOMES.len()],
     retries: [Counter; RETRY_REASONS.len()],
     retries_refused: [Counter; RETRY_REFUSALS.len()],
@@ -155,11 +156,8 @@ pub(crate) struct BackendMetrics {
     http2: Http2Metrics,
     first_byte: Arc<Histogram>,
     connections_total: Counter,
-    connections: Gauge,
-    in_flight: Gauge,
-    pending_requests: Gauge,
-    endpoints: [(Gauge, AtomicU64); EndpointState::ALL.len()],
-    ready: (Gauge, AtomicBool),
+    endpoints: [AtomicU64; EndpointState::ALL.len()],
+    ready: AtomicBool,
     /// Connections open now.
     pub(crate) open: CachePadded<AtomicU32>,
     /// Requests that wait for a connection now.
@@ -173,6 +171,7 @@ impl BackendMetrics {
     pub(crate) fn new(registry: &Registry, backend: &str) -> Arc<Self> {
         let labels = [("backend", backend)];
         let metrics = Arc::new(Self {
+            backend: backend.into(),
             attempts: OUTCOMES.map(|outcome| {
                 registry.counter(
                     names::ATTEMPTS,
@@ -201,17 +200,8 @@ impl BackendMetrics {
             http2: Http2Metrics::new(registry, names::UPSTREAM_HTTP2_LIMIT_EXCEEDED, labels[0]),
             first_byte: registry.histogram(names::UPSTREAM_FIRST_BYTE, &labels),
             connections_total: registry.counter(names::UPSTREAM_CONNECTIONS_TOTAL, &labels),
-            connections: registry.gauge(names::UPSTREAM_CONNECTIONS, &labels),
-            in_flight: registry.gauge(names::REQUESTS_IN_FLIGHT, &labels),
-            pending_requests: registry.gauge(names::REQUESTS_PENDING, &labels),
-            endpoints: EndpointState::ALL.map(|state| {
-                let labels = [("backend", backend), ("state", state.as_str())];
-                (registry.gauge(names::ENDPOINTS, &labels), AtomicU64::new(0))
-            }),
-            ready: (
-                registry.gauge(names::BACKEND_READY, &labels),
-                AtomicBool::new(false),
-            ),
+            endpoints: Default::default(),
+            ready: AtomicBool::new(false),
             open: CachePadded::new(AtomicU32::new(0)),
             pending: CachePadded::new(AtomicU32::new(0)),
             serving: CachePadded::new(AtomicU32::new(0)),
@@ -245,14 +235,12 @@ impl BackendMetrics {
 
     /// Notes how many endpoints are in a state.
     pub(crate) fn set_endpoints(&self, state: EndpointState, count: usize) {
-        self.endpoints[state as usize]
-            .1
-            .store(count as u64, Ordering::Relaxed);
+        self.endpoints[state as usize].store(count as u64, Ordering::Relaxed);
     }
 
     /// Notes whether the backend has a usable endpoint.
     pub(crate) fn set_ready(&self, ready: bool) {
-        self.ready.1.store(ready, Ordering::Relaxed);
+        self.ready.store(ready, Ordering::Relaxed);
     }
 
     /// Counts an ejection.
@@ -289,16 +277,26 @@ impl Series for BackendMetrics {
         }
         self.http2.refresh();
         self.connections_total.increment(0);
-        self.connections
-            .set(f64::from(self.open.load(Ordering::Relaxed)));
-        self.pending_requests
-            .set(f64::from(self.pending.load(Ordering::Relaxed)));
-        self.in_flight
-            .set(f64::from(self.serving.load(Ordering::Relaxed)));
-        let (gauge, ready) = &self.ready;
-        gauge.set(f64::from(u8::from(ready.load(Ordering::Relaxed))));
-        for (gauge, count) in &self.endpoints {
-            gauge.set(count.load(Ordering::Relaxed) as f64);
+    }
+
+    fn gauges(&self, out: &mut Gauges) {
+        let whose = ("backend", &*self.backend);
+        for (metric, number) in [
+            (names::UPSTREAM_CONNECTIONS, &self.open),
+            (names::REQUESTS_PENDING, &self.pending),
+            (names::REQUESTS_IN_FLIGHT, &self.serving),
+        ] {
+            out.set(metric, &[whose], f64::from(number.load(Ordering::Relaxed)));
+        }
+        let ready = self.ready.load(Ordering::Relaxed);
+        out.set(names::BACKEND_READY, &[whose], f64::from(u8::from(ready)));
+        for (state, count) in EndpointState::ALL.iter().zip(&self.endpoints) {
+            let labels = [whose, ("state", state.as_str())];
+            out.set(
+                names::ENDPOINTS,
+                &labels,
+                count.load(Ordering::Relaxed) as f64,
+            );
         }
     }
 }

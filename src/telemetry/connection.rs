@@ -6,20 +6,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crossbeam_utils::CachePadded;
-use metrics::{Counter, Gauge};
+use metrics::Counter;
 
 use super::http2::{Http2Limit, Http2Metrics};
 use super::names;
-use super::recorder::{Registry, Series};
+use super::recorder::{Gauges, Registry, Series};
 
 /// Handles and live numbers of one listening address.
 pub(crate) struct ListenerMetrics {
+    listener: Box<str>,
     accepted: Counter,
     accept_errors: Counter,
     full: Counter,
     protocol_errors: Counter,
     http2: Http2Metrics,
-    connections: Gauge,
     open: CachePadded<AtomicU32>,
 }
 
@@ -28,12 +28,12 @@ impl ListenerMetrics {
     pub(crate) fn new(registry: &Registry, listener: &str) -> Arc<Self> {
         let labels = [("listener", listener)];
         let metrics = Arc::new(Self {
+            listener: listener.into(),
             accepted: registry.counter(names::CONNECTIONS_TOTAL, &labels),
             accept_errors: registry.counter(names::ACCEPT_ERRORS, &labels),
             full: registry.counter(names::ACCEPT_PAUSES, &labels),
             protocol_errors: registry.counter(names::PROTOCOL_ERRORS, &labels),
             http2: Http2Metrics::new(registry, names::HTTP2_LIMIT_EXCEEDED, labels[0]),
-            connections: registry.gauge(names::CONNECTIONS, &labels),
             open: CachePadded::new(AtomicU32::new(0)),
         });
         registry.keep(&metrics);
@@ -80,7 +80,11 @@ impl Series for ListenerMetrics {
         self.full.increment(0);
         self.protocol_errors.increment(0);
         self.http2.refresh();
-        self.connections.set(f64::from(self.open()));
+    }
+
+    fn gauges(&self, out: &mut Gauges) {
+        let labels = [("listener", &*self.listener)];
+        out.set(names::CONNECTIONS, &labels, f64::from(self.open()));
     }
 }
 

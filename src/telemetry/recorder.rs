@@ -4,8 +4,8 @@
 //!
 //! The exporter drops series that nobody has touched for [`IDLE`]. A series whose owner still exists
 //! is touched before each rendering, so only those of removed routes and backends go away.
-//! Histograms are ours ([`super::histogram`]) and go with their owner. So are gauges that are many and seldom
-//! change ([`Gauges`]): the exporter keeps 400 bytes for each.
+//! Histograms are ours ([`super::histogram`]) and go with their owner. So are the gauges of whatever there may be
+//! many of ([`Gauges`]): the exporter keeps 400 bytes for each and takes 7,600 instructions to render one.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -4,10 +4,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use metrics::{Counter, Gauge};
+use metrics::Counter;
 
 use super::names;
-use super::recorder::{Registry, Series};
+use super::recorder::{Gauges, Registry, Series};
 
 /// What a rollout's gauges show.
 #[derive(Debug, Clone, Default)]
@@ -26,10 +26,8 @@ pub(crate) struct Standing {
 pub(crate) struct RolloutMetrics {
     registry: Registry,
     rollout: Box<str>,
-    weight: Gauge,
-    excess: Gauge,
-    set_by: Vec<(&'static str, Gauge)>,
-    phases: Vec<(&'static str, Gauge)>,
+    layers: Box<[&'static str]>,
+    phases: Box<[&'static str]>,
     standing: Mutex<Standing>,
     decisions: Mutex<Vec<(&'static str, Counter)>>,
 }
@@ -42,19 +40,9 @@ impl RolloutMetrics {
         layers: &[&'static str],
         phases: &[&'static str],
     ) -> Arc<Self> {
-        let label = [("rollout", rollout)];
-        let series = |metric, label: &'static str, values: &[&'static str]| {
-            let of = |value: &&'static str| {
-                let labels = [("rollout", rollout), (label, *value)];
-                (*value, registry.gauge(metric, &labels))
-            };
-            values.iter().map(of).collect()
-        };
         let metrics = Arc::new(Self {
-            weight: registry.gauge(names::ROLLOUT_WEIGHT, &label),
-            excess: registry.gauge(names::ROLLOUT_EXCESS, &label),
-            set_by: series(names::ROLLOUT_SET_BY, "by", layers),
-            phases: series(names::ROLLOUT_STATE, "state", phases),
+            layers: layers.into(),
+            phases: phases.into(),
             standing: Mutex::default(),
             decisions: Mutex::default(),
             registry: registry.clone(),
@@ -96,35 +84,43 @@ impl RolloutMetrics {
 
 impl Series for RolloutMetrics {
     fn refresh(&self) {
-        let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
-        let is = |value: &str, held: &str| f64::from(u8::from(value == held));
-        self.weight.set(standing.weight);
-        self.excess.set(standing.excess);
-        for (by, gauge) in &self.set_by {
-            gauge.set(is(by, standing.set_by));
-        }
-        for (phase, gauge) in &self.phases {
-            gauge.set(is(phase, standing.phase));
-        }
-        let of = |metric, label: &'static str, value: &str| {
-            let labels = [("rollout", &*self.rollout), (label, value)];
-            self.registry.gauge(metric, &labels)
-        };
-        for (sli, evidence, threshold) in &standing.evidence {
-            of(names::ROLLOUT_EVIDENCE, "sli", sli).set(*evidence);
-            if let Some(threshold) = threshold {
-                of(names::ROLLOUT_THRESHOLD, "sli", sli).set(*threshold);
-            }
-        }
-        for (reason, count) in &standing.excluded {
-            of(names::ROLLOUT_EXCLUDED, "reason", reason).set(*count as f64);
-        }
         let decisions = self
             .decisions
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         for (_, counter) in decisions.iter() {
             counter.increment(0);
+        }
+    }
+
+    fn gauges(&self, out: &mut Gauges) {
+        let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let is = |value: &str, held: &str| f64::from(u8::from(value == held));
+        let rollout = ("rollout", &*self.rollout);
+        out.set(names::ROLLOUT_WEIGHT, &[rollout], standing.weight);
+        out.set(names::ROLLOUT_EXCESS, &[rollout], standing.excess);
+        let mut set = |metric, label: &'static str, value: &str, to| {
+            out.set(metric, &[rollout, (label, value)], to);
+        };
+        for by in &self.layers {
+            set(names::ROLLOUT_SET_BY, "by", by, is(by, standing.set_by));
+        }
+        for phase in &self.phases {
+            set(
+                names::ROLLOUT_STATE,
+                "state",
+                phase,
+                is(phase, standing.phase),
+            );
+        }
+        for (sli, evidence, threshold) in &standing.evidence {
+            set(names::ROLLOUT_EVIDENCE, "sli", sli, *evidence);
+            if let Some(threshold) = threshold {
+                set(names::ROLLOUT_THRESHOLD, "sli", sli, *threshold);
+            }
+        }
+        for (reason, count) in &standing.excluded {
+            set(names::ROLLOUT_EXCLUDED, "reason", reason, *count as f64);
         }
     }
 }
