@@ -34,22 +34,37 @@ pub(crate) enum First {
     LeftOut,
 }
 
-/// Whose event it is: the same hash at every replica.
+/// Whose event it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Key(u64);
+pub(crate) enum Key {
+    /// The hash of what makes the split sticky.
+    Sticky(u64),
+    Client(IpAddr),
+}
 
 impl Key {
     /// Of what makes the split sticky; a client that was given its key just now is known by its address.
     pub(crate) fn of(key: Option<&[u8]>, client: IpAddr) -> Self {
-        let mut hasher = SipHasher13::new();
-        match (key, client.to_canonical()) {
-            (Some(key), _) => hasher.write(key),
-            (None, IpAddr::V4(address)) => hasher.write(&address.octets()),
-            // A household has a prefix of that length.
-            (None, IpAddr::V6(address)) => hasher.write(&address.octets()[..8]),
-        }
-        Self(hasher.finish())
+        key.map_or(Self::Client(client), |key| Self::Sticky(hash(key)))
     }
+
+    /// The same at every replica. Of an address it is made when there is an event, which is seldom.
+    fn hash(self) -> u64 {
+        match self {
+            Self::Sticky(hash) => hash,
+            Self::Client(client) => match client.to_canonical() {
+                IpAddr::V4(address) => hash(&address.octets()),
+                // A household has a prefix of that length.
+                IpAddr::V6(address) => hash(&address.octets()[..8]),
+            },
+        }
+    }
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = SipHasher13::new();
+    hasher.write(bytes);
+    hasher.finish()
 }
 
 /// See the module.
@@ -216,12 +231,9 @@ impl Assigned {
     }
 
     fn event(&self, sli: Sli) {
-        let is_first = self
-            .division
-            .terms
-            .seen
-            .as_ref()
-            .is_none_or(|seen| seen.first(sli, self.key.0));
+        let key = self.key.hash();
+        let seen = self.division.terms.seen.as_ref();
+        let is_first = seen.is_none_or(|seen| seen.first(sli, key));
         if !is_first {
             self.exclude(Excluded::RepeatedKey);
             return;
@@ -238,7 +250,7 @@ impl Assigned {
                 epoch: self.division.terms.epoch,
                 slice: self.slice,
                 sli,
-                key: self.key.0,
+                key,
             });
         }
         drop(noted);
