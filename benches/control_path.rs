@@ -1,11 +1,11 @@
-//! What happens beside the requests: a configuration is compiled, evidence is weighed.
+//! What happens beside the requests: a configuration is compiled, evidence is weighed, metrics are read.
 
 use std::fmt::Write as _;
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use weir::config;
-use weir::measured::compile;
+use weir::measured::{Exposition, compile};
 use weir::rollout::evidence::{Conditions, Evidence, Flush, Parameters};
 use weir::rollout::{Moment, PerArm, PerSli, Share, Sli};
 
@@ -110,5 +110,28 @@ fn weigh(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, reload, weigh);
+/// What a reading of `/metrics` costs, by the number of backends: each has some 50 series.
+fn expose(c: &mut Criterion) {
+    let mut group = c.benchmark_group("metrics");
+    for backends in [2, 100] {
+        let mut text =
+            "version: 1\nroutes: []\nlisteners: [{ name: web, address: \"127.0.0.1:8080\" }]\n\
+            backends:\n"
+                .to_owned();
+        for number in 0..backends {
+            let line = format_args!(
+                "  - {{ name: v{number}, endpoints: [{{ address: \"127.0.0.1:9001\" }}] }}\n"
+            );
+            text.write_fmt(line).expect("a string takes everything");
+        }
+        let document = config::parse("bench", &text).expect("it is valid").document;
+        let exposition = Exposition::new(document).expect("it needs nothing of the machine");
+        group.bench_function(format!("read with {backends} backends"), |b| {
+            b.iter(|| exposition.render());
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, reload, weigh, expose);
 criterion_main!(benches);

@@ -5,6 +5,7 @@
 //! logic that the proxy uses, nor know how anything is timed.
 
 mod exchange;
+mod exposition;
 mod head;
 mod record;
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 pub use self::exchange::{Exchanges, Way};
+pub use self::exposition::Exposition;
 pub use self::head::Head;
 pub use self::record::Recording;
 use crate::app::workers::small_rng;
