@@ -9,7 +9,8 @@
 Writes comparison.md (first of all what was promised, and whether it is kept), comparison.json, plots and
 raw outputs into a folder. A peer that is not there, or cannot do a job, is left out, and the table says so.
 Speaks to loopback only; ends what it has started, also on Ctrl-C. Proxies have core 0 (two workers: 0 and
-1), load and origins core 1, or, where there are four cores or more, those from 2 on.
+1), load and origins core 1, or, where there are four cores or more, those from 2 on. This program itself
+has core 0, too.
 """
 
 import argparse
@@ -148,6 +149,7 @@ def main():
     # Proxies have sessions of their own: TERM, and a terminal that goes away, must end them as Ctrl-C does.
     for one in [signal.SIGTERM, signal.SIGHUP]:
         signal.signal(one, signal.default_int_handler)
+    machine.leave_the_load_alone()
     bench = Bench(proxies, str(Path(asked.load).resolve()), out / "raw", size(asked))
     about["rounds"] = f"{bench.size.rounds} of {bench.size.seconds:g} s, in turn, after a warm-up"
     try:

@@ -39,6 +39,7 @@ class Bench:
         self.certificates = self.folder / "certs"
         run(self.weir.binary, "cert", "dev", self.certificates)
         self.half_of_nginx = None
+        self.both_ends = None   # the process, while there is one
         self.notes = []
 
     def close(self):
@@ -163,6 +164,18 @@ class Bench:
         with self.listening([machine.find("nginx"), "-c", config], ports, "origin"):
             yield ports
 
+    @contextmanager
+    def ends(self):
+        """Two ports of an origin that is the load, too, all in one thread: see `requests_at`."""
+        ports = (free_port(), free_port())
+        listening = [part for port in ports for part in ("--listen", f"127.0.0.1:{port}")]
+        with self.listening([self.load, "ends", *listening], ports, "ends", asked=True) as process:
+            self.both_ends = process
+            try:
+                yield ports
+            finally:
+                self.both_ends = None
+
     def http2_origins(self):
         return self.origins(http2=True)
 
@@ -182,12 +195,12 @@ class Bench:
             yield port, port
 
     @contextmanager
-    def listening(self, command, ports, name):
+    def listening(self, command, ports, name, *, asked=False):
         with Processes() as processes:
-            process = processes.start(command, machine.LOAD_CORE, self.folder / f"{name}.out")
+            process = processes.start(command, machine.LOAD_CORE, self.folder / f"{name}.out", asked=asked)
             for port in ports:
                 connects(port, process=process)
-            yield
+            yield process
 
 
 def medians(rows):

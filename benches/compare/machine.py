@@ -2,6 +2,7 @@
 
 import os
 import platform
+import select
 import shutil
 import signal
 import socket
@@ -16,6 +17,11 @@ CORES = len(os.sched_getaffinity(0))
 HAS_FREE_CORES = CORES >= 4
 PROXY_CORES = {1: "0", 2: "0,1" if CORES > 1 else "0"}
 LOAD_CORE = f"2-{CORES - 1}" if HAS_FREE_CORES else "1" if CORES > 1 else "0"
+
+
+def leave_the_load_alone():
+    """What these programs do themselves meanwhile, they do on a proxy's core: all proxies have the same of it."""
+    os.sched_setaffinity(0, {int(PROXY_CORES[1])})
 
 
 def find(program):
@@ -62,16 +68,29 @@ class Processes:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def start(self, command, core, log):
+    def start(self, command, core, log, *, asked=False):
+        """What is `asked` reads lines from us, and answers with lines that do not go to its log."""
         log.unlink(missing_ok=True)
         with log.open("a") as out:
             process = subprocess.Popen(
                 ["taskset", "-c", core, *map(str, command)],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-                start_new_session=True,
+                stdin=subprocess.PIPE if asked else subprocess.DEVNULL, stdout=subprocess.PIPE if asked else out, stderr=out,
+                start_new_session=True, text=True,
             )
         self.started.append(process)
         return process
+
+
+def ask(process, line, timeout):
+    """One line, and the line that answers it."""
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
+    if not select.select([process.stdout], [], [], timeout)[0]:
+        raise RuntimeError(f"no answer within {timeout:.0f} s to: {line}")
+    answer = process.stdout.readline()
+    if not answer:
+        raise RuntimeError(f"it has ended, asked: {line}")
+    return answer
 
 
 def end(process):

@@ -51,13 +51,25 @@ def own(bench, verb, *arguments, secure=False, mutual=False, each="answered"):
             command += ["--certificate", job.certificates / "client.crt", "--key", job.certificates / "client.key"]
         said = run(*command, fails=True)
         count = field(said, each)
-        figures = {"rps": count / seconds}
-        if verb == "requests":
-            figures |= {name: field(said, name) for name in ["p50_us", "p99_us", "p999_us"]}
-            figures["failed"] = field(said, "other") + field(said, "lost") + field(said, "unsent")
-        if "--exact" in arguments:
-            figures["load_late_us"] = field(said, "lag_us")
+        figures = {"rps": count / seconds, **(accounted(said) if verb == "requests" else {})}
         return count, figures, said
+    return measure
+
+
+def accounted(said):
+    """What became of requests."""
+    figures = {name: field(said, name) for name in ["p50_us", "p99_us", "p999_us"]}
+    figures["failed"] = field(said, "other") + field(said, "lost") + field(said, "unsent")
+    return figures
+
+
+def requests_at(bench, rate):
+    """Requests over 64 connections that are due at exact times, sent by the thread that is the origin, too."""
+    def measure(job, seconds):
+        line = f"--to 127.0.0.1:{job.port} --seconds {seconds} --connections 64 --rate {rate} --exact"
+        said = machine.ask(bench.both_ends, line, seconds + 60)
+        count = field(said, "answered")
+        return count, {"rps": count / seconds, **accounted(said), "load_late_us": field(said, "lag_us")}, said
     return measure
 
 

@@ -372,6 +372,18 @@ class Caddy:
         return self.loaded.get(job.folder, 0)
 
 
+class Floor:
+    """No peer: it copies bytes between a client and an origin, and looks at nothing."""
+
+    name = "floor"
+
+    def __init__(self, binary):
+        self.binary = binary
+
+    def write(self, job):
+        return [self.binary, "forward", "--listen", f"127.0.0.1:{job.port}", "--to", f"127.0.0.1:{job.origins[0]}"]
+
+
 def present(weir, wanted=None):
     """The proxies whose programs are there, ours first, and the names of those that are missing."""
     found, missing = [Weir(weir)], []

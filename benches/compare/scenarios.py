@@ -7,13 +7,21 @@ from pathlib import Path
 import machine
 from bench import until
 from machine import Processes
-from measures import curl, h2load, own, reloading, scraped, wrk
+from measures import curl, h2load, own, reloading, requests_at, scraped, wrk
+from peers import Floor
 
 
 def http1(bench):
     """HTTP/1.1, kept connections, 10 routes: 1, 64 and 1,000 connections, each with one and two workers."""
     for connections in bench.size.of([1, 64, 1000], [1, 64]):
-        rows = bench.in_turn(f"http1-{connections}", wrk(connections), bench.each(with_={"workers": 2}, named="2 workers"))
+        taking = bench.each(with_={"workers": 2}, named="2 workers")
+        if connections == 64:
+            taking["floor"] = (Floor(bench.load), {})
+            bench.note(
+                "`floor` is no peer and counts for no goal: a forwarder that looks at nothing. It copies bytes, over one connection to the"
+                " origin for each client's; a wait, a read and a write for each message is what the kernel takes of any program with sockets"
+            )
+        rows = bench.in_turn(f"http1-{connections}", wrk(connections), taking)
         if connections == 64 and "nginx" in rows:
             bench.half_of_nginx = rows["nginx"]["rps"] / 2
         if not machine.HAS_FREE_CORES:
@@ -28,8 +36,8 @@ def latency(bench):
         nginx = {proxy.name: (proxy, {}) for proxy in bench.proxies if proxy.name == "nginx"} or {"weir": (bench.weir, {})}
         rate = next(iter(bench.in_turn("latency-rate", wrk(64), nginx).values()))["rps"] / 2
     rate, directly = sendable(bench, int(rate))
-    measure = own(bench, "requests", "--connections", 64, "--rate", rate, "--exact")
-    rows = bench.in_turn("latency", measure)
+    rows = bench.in_turn("latency", requests_at(bench, rate), origins=bench.ends)
+    bench.note("load and origins are one thread, so that no scheduler stands between them")
     bench.note("`load_late_us`: 99 % of requests were let go by the load at most so late, which is part of the latencies")
     yield f"latency at {rate} requests/s", {**rows, "no proxy": directly}
 
@@ -37,13 +45,12 @@ def latency(bench):
 def sendable(bench, asked):
     """The rate, or a lower one that the load can send to the origin itself; and how that went."""
     def tried(rate):
-        measure = own(bench, "requests", "--connections", 64, "--rate", rate, "--exact")
-        _, figures, said = measure(origin, bench.size.seconds)
+        _, figures, said = requests_at(bench, rate)(origin, bench.size.seconds)
         bench.keep("latency-load", said)
         # What cannot keep up is ever later, which the median shows; other work of the machine does not.
         return figures, figures["rps"] > 0.98 * rate and figures["p50_us"] < 500
 
-    with bench.origins() as ports:
+    with bench.ends() as ports:
         origin = type("Origin", (), {"port": ports[0]})
         for share in [1, 1, 0.8, 0.65, 0.5]:
             rate = int(asked * share)
@@ -53,7 +60,7 @@ def sendable(bench, asked):
         else:
             bench.note("not even half of the rate could be sent to the origin itself: the machine was busy with something else, so these latencies tell nothing")
     if rate < asked:
-        bench.note(f"half of nginx's maximum is {asked} requests/s; the load by itself, beside the origin on its core, kept up to {rate}")
+        bench.note(f"half of nginx's maximum is {asked} requests/s; the load that is its own origin kept up to {rate}")
     return rate, figures
 
 
@@ -185,11 +192,11 @@ def routes(bench):
 def reload(bench):
     """p99 at 1,000 requests/s with 10,000 routes while these are loaded anew, 100 times over all rounds, beside none."""
     routes, times = bench.size.of((10_000, 100), (50, 2))
-    load = own(bench, "requests", "--connections", 64, "--rate", 1000, "--exact")
-    measure = reloading(load, max(1, times // bench.size.rounds))
+    measure = reloading(requests_at(bench, 1000), max(1, times // bench.size.rounds))
     seconds, bench.size.seconds = bench.size.seconds, max(bench.size.seconds, bench.size.of(6, 1))
     try:
-        rows = bench.in_turn("reload", measure, bench.each(with_={"reloads": True}, named="reloading"), routes=routes, workers=2)
+        taking = bench.each(with_={"reloads": True}, named="reloading")
+        rows = bench.in_turn("reload", measure, taking, origins=bench.ends, routes=routes, workers=2 if machine.HAS_FREE_CORES else 1)
     finally:
         bench.size.seconds = seconds
     bench.note(f"{times} reloads were asked for over {bench.size.rounds} rounds, as many in each; `reloads` is how many were done in one")

@@ -10,6 +10,8 @@
 )]
 
 mod connect;
+mod ends;
+mod forward;
 mod handshakes;
 mod live;
 mod many;
@@ -28,6 +30,10 @@ enum Verb {
     Origin(origin::Options),
     /// Send requests and account for each of them.
     Requests(requests::Options),
+    /// Be the origins and, as it is asked line by line, the load: all of it in one thread.
+    Ends(ends::Options),
+    /// Copy bytes between each client and an origin, and look at nothing.
+    Forward(forward::Options),
     /// Send every message of a WebSocket back.
     Echo(websockets::EchoOptions),
     /// Exchange messages over WebSockets all the time.
@@ -48,6 +54,8 @@ fn main() -> anyhow::Result<ExitCode> {
     let well = match Verb::parse() {
         Verb::Origin(options) => runtime.block_on(origin::run(options))?,
         Verb::Requests(options) => runtime.block_on(requests::run(options))?,
+        Verb::Ends(options) => runtime.block_on(ends::run(options))?,
+        Verb::Forward(options) => forward::run(&options)?,
         Verb::Echo(options) => websockets::echo(&options)?,
         Verb::Websockets(options) => websockets::run(&options),
         Verb::Many(options) => runtime.block_on(many::run(options))?,

@@ -42,7 +42,8 @@ pub(crate) struct Options {
     /// Requests a second over all connections; latency counts from when each was due.
     #[arg(long)]
     rate: Option<u64>,
-    /// They are due at exact times, for which a core is kept busy; else a millisecond late at most.
+    /// They are due at exact times, for which a core is kept busy, so that nothing else should need it; else a
+    /// millisecond late at most.
     #[arg(long, requires = "rate")]
     exact: bool,
     /// Send POST, with a short body, which must not be sent twice; only HTTP/1.
@@ -136,6 +137,13 @@ impl Load {
 
 /// Whether every request was answered, and each by one generation of the configuration.
 pub(crate) async fn run(options: Options) -> anyhow::Result<bool> {
+    let (said, well) = send(options).await?;
+    println!("{said}");
+    Ok(well)
+}
+
+/// What became of them, and whether that is what [`run`] tells.
+pub(crate) async fn send(options: Options) -> anyhow::Result<(String, bool)> {
     let began = Instant::now();
     let every = options
         .rate
@@ -155,10 +163,10 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<bool> {
     });
     // TERM ends it before its time, in good order.
     let (mut ended, ends) = (signal(SignalKind::terminate())?, Rc::clone(&load));
-    drop(tokio::task::spawn_local(async move {
+    let ender = tokio::task::spawn_local(async move {
         ended.recv().await;
         ends.until.set(Instant::now());
-    }));
+    });
     if load.pace.is_some() {
         let keeps = Rc::clone(&load);
         drop(tokio::task::spawn_local(async move {
@@ -181,9 +189,10 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<bool> {
     for task in tasks {
         task.await?;
     }
+    ender.abort();
     let tally = load.tally.borrow();
     let (lag, unsent) = load.pace.as_ref().map_or((0, 0), Pace::report);
-    println!(
+    let said = format!(
         "requests protocol={:?} lag_us={lag} unsent={unsent} {tally}",
         options.protocol
     );
@@ -195,5 +204,5 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<bool> {
         std::fs::write(file, text)?;
     }
     let complete = options.keys.is_none_or(|keys| tally.answered == keys);
-    Ok(tally.is_well() && complete)
+    Ok((said, tally.is_well() && complete))
 }

@@ -1,8 +1,9 @@
 //! Requests that are due at exact times, whoever is free to send them.
 //!
 //! Owns when a request is due, and how late this program itself was to say so. A timer wakes up to a
-//! millisecond late, which is longer than many an answer takes; so the last millisecond is spent looking at
-//! the clock, letting others have the core between two looks.
+//! millisecond late, which is longer than many an answer takes; so the last milliseconds are spent looking at
+//! the clock and, between two looks, at all sockets. The core is not given away: who has once given it away
+//! waits for it as long as others like, so nothing else should need it (see `ends`).
 
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
@@ -57,7 +58,6 @@ impl Pace {
                 if left > COARSE {
                     tokio::time::sleep(left - COARSE).await;
                 } else {
-                    std::thread::yield_now();
                     tokio::task::yield_now().await;
                 }
             }
