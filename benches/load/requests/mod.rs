@@ -82,6 +82,10 @@ pub(crate) struct Job {
     due: Instant,
 }
 
+/// Before the first request is due at an exact time: connections are open by then, or the opening of all of
+/// them at once would be most of the p99 of a second.
+const SETTLED: Duration = Duration::from_millis(200);
+
 /// Longest wait for an answer.
 const LATE: Duration = Duration::from_secs(15);
 
@@ -144,7 +148,8 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<bool> {
 
 /// What became of them, and whether that is what [`run`] tells.
 pub(crate) async fn send(options: Options) -> anyhow::Result<(String, bool)> {
-    let began = Instant::now();
+    let settled = if options.exact { SETTLED } else { Duration::ZERO };
+    let began = Instant::now() + settled;
     let every = options
         .rate
         .map(|rate| Duration::from_secs(1).div_f64(rate as f64));
