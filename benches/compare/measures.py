@@ -73,6 +73,15 @@ def requests_at(bench, rate):
     return measure
 
 
+def undisturbed(bench, measure):
+    """With the proxy before all else on its core, where that is allowed: what else the machine does is no proxy's."""
+    def measured(job, seconds):
+        if not machine.come_first(job.pid):
+            bench.note("proxies could not be given real-time priority (that needs root): other work of the machine is part of their latencies")
+        return measure(job, seconds)
+    return measured
+
+
 def curl(bench, down, times):
     """The file of 100 MiB, so many times; counted in GiB."""
     size = (bench.folder / "files/100m").stat

@@ -7,7 +7,7 @@ from pathlib import Path
 import machine
 from bench import until
 from machine import Processes
-from measures import curl, h2load, own, reloading, requests_at, scraped, wrk
+from measures import curl, h2load, own, reloading, requests_at, scraped, undisturbed, wrk
 from peers import Floor
 
 
@@ -36,8 +36,8 @@ def latency(bench):
         nginx = {proxy.name: (proxy, {}) for proxy in bench.proxies if proxy.name == "nginx"} or {"weir": (bench.weir, {})}
         rate = next(iter(bench.in_turn("latency-rate", wrk(64), nginx).values()))["rps"] / 2
     rate, directly = sendable(bench, int(rate))
-    rows = bench.in_turn("latency", requests_at(bench, rate), origins=bench.ends)
-    bench.note("load and origins are one thread, so that no scheduler stands between them")
+    rows = bench.in_turn("latency", undisturbed(bench, requests_at(bench, rate)), origins=bench.ends)
+    bench.note("load and origins are one thread, and proxies come before all else on their core, so that no scheduler stands in between")
     bench.note("`load_late_us`: 99 % of requests were let go by the load at most so late, which is part of the latencies")
     yield f"latency at {rate} requests/s", {**rows, "no proxy": directly}
 

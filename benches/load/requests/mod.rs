@@ -148,7 +148,11 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<bool> {
 
 /// What became of them, and whether that is what [`run`] tells.
 pub(crate) async fn send(options: Options) -> anyhow::Result<(String, bool)> {
-    let settled = if options.exact { SETTLED } else { Duration::ZERO };
+    let settled = if options.exact {
+        SETTLED
+    } else {
+        Duration::ZERO
+    };
     let began = Instant::now() + settled;
     let every = options
         .rate
