@@ -139,10 +139,14 @@ def least_share(before, after):
     return less / max(more + less, 1)
 
 
-def come_first(pid):
+def come_first(pid, *, keeping_niceness=False):
     """Runs all threads of the process and its children before all else on their core; whether we may. (To be
-    nice would not do: it counts only within a session, and sessions share a core evenly.)"""
+    nice would not do: it counts only within a session, and sessions share a core evenly.) Keeping niceness, its
+    session gets most of the core, and its threads share that as they will."""
     try:
+        if keeping_niceness:
+            Path(f"/proc/{pid}/autogroup").write_text("-20")
+            return True
         for one in tree(pid):
             for thread in Path(f"/proc/{one}/task").iterdir():
                 os.sched_setscheduler(int(thread.name), os.SCHED_FIFO, os.sched_param(1))

@@ -73,11 +73,11 @@ def requests_at(bench, rate):
     return measure
 
 
-def undisturbed(bench, measure):
+def undisturbed(bench, measure, **how):
     """With the proxy before all else on its core, where that is allowed: what else the machine does is no proxy's."""
     def measured(job, seconds):
-        if not machine.come_first(job.pid):
-            bench.note("proxies could not be given real-time priority (that needs root): other work of the machine is part of their latencies")
+        if not machine.come_first(job.pid, **how):
+            bench.note("proxies could not be given priority (that needs root): other work of the machine is part of their latencies")
         return measure(job, seconds)
     return measured
 
