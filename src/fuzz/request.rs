@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 
 use crate::http::client::may_be_complete;
 use crate::http::server::head::{FIELDS, Limits, Parsed, parse};
+use crate::http::spare;
 use crate::http::transfer::Left;
 
 const LIMITS: Limits = Limits {
@@ -48,7 +49,11 @@ pub fn request(data: &[u8]) {
     assert_eq!(read.headers, plain.headers);
     let order = |headers: &http::HeaderMap| headers.keys().cloned().collect::<Vec<_>>();
     assert_eq!(order(&read.headers), order(&plain.headers));
-    assert_eq!(read.version, Version::HTTP_11);
+    assert_eq!(
+        (read.version, plain.version),
+        (Version::HTTP_11, Version::HTTP_11)
+    );
+    assert!(plain.extensions.is_empty());
     assert!(read.extensions.get::<OnUpgrade>().is_none());
     let expected = match body {
         Left::Nothing => Some(0),
@@ -63,6 +68,8 @@ pub fn request(data: &[u8]) {
     }
     let is_head = plain.method == http::Method::HEAD;
     assert_eq!(asked.head_only, is_head);
+    // The next head is read into its room.
+    spare::give_head(plain);
     for cut in (1..len).rev().take(CUTS) {
         if let Parsed::Plain(..) = parse(&bytes.slice(..cut), LIMITS) {
             // The last line end of two.

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::mem;
 use std::thread::LocalKey;
 
-use http::{Request, Response, StatusCode, Uri, Version, request, response};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, request, response};
 
 /// Heads that are kept, of requests and of answers each.
 const MOST: usize = 64;
@@ -41,10 +41,10 @@ pub(crate) fn take_answer(fields: usize) -> Box<response::Parts> {
 
 /// Keeps a head that is not needed any more. What it was read from is let go.
 pub(crate) fn give_head(mut head: Box<request::Parts>) {
-    head.uri = Uri::default();
+    (head.method, head.uri) = (Method::GET, Uri::default());
     head.extensions.clear();
-    head.headers.clear();
-    if head.headers.capacity() <= LARGEST {
+    if is_small(&head.headers) {
+        head.headers.clear();
         keep(&REQUESTS, head);
     }
 }
@@ -52,10 +52,15 @@ pub(crate) fn give_head(mut head: Box<request::Parts>) {
 /// Keeps the head of an answer likewise.
 pub(crate) fn give_answer(mut head: Box<response::Parts>) {
     head.extensions.clear();
-    head.headers.clear();
-    if head.headers.capacity() <= LARGEST {
+    if is_small(&head.headers) {
+        head.headers.clear();
         keep(&ANSWERS, head);
     }
+}
+
+/// Values of the same name have room of their own, which no capacity tells.
+fn is_small(fields: &HeaderMap) -> bool {
+    fields.capacity() <= LARGEST && fields.len() <= LARGEST
 }
 
 /// Puts the head of another engine into a box.
@@ -108,6 +113,9 @@ fn keep<T>(kept: &'static LocalKey<Kept<T>>, head: Box<T>) {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+    use http::header::SET_COOKIE;
+
     use super::*;
 
     #[test]
@@ -117,12 +125,13 @@ mod tests {
         head.headers.append("a", "2".parse().unwrap());
         head.extensions.insert(1);
         (head.uri, head.version) = (Uri::from_static("/a"), Version::HTTP_2);
+        head.method = Method::DELETE;
         let room = head.headers.capacity();
         give_head(head);
         let head = take_head(1);
         assert!(head.headers.is_empty() && head.extensions.is_empty());
         assert!(head.headers.capacity() == room && head.uri == "/");
-        assert_eq!(head.version, Version::HTTP_11);
+        assert_eq!((head.version, head.method), (Version::HTTP_11, Method::GET));
 
         let mut answer = take_answer(3);
         answer.headers.insert("a", "1".parse().unwrap());
@@ -139,6 +148,13 @@ mod tests {
 
     #[test]
     fn few_are_kept_and_no_large_ones() {
+        let mut same = take_answer(0);
+        for _ in 0..=LARGEST {
+            let value = HeaderValue::from_static("a");
+            same.headers.append(SET_COOKIE, value);
+        }
+        give_answer(same);
+        assert_eq!(ANSWERS.with_borrow(Vec::len), 0);
         assert!(take_answer(LARGEST + 1).headers.capacity() > LARGEST);
         for _ in 0..2 * MOST {
             for room in [4, 10 * LARGEST] {

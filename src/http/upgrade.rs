@@ -62,6 +62,7 @@ impl Half {
         match answer.body.take_tunnel() {
             Some(tunnel) => Self::Http2(tunnel),
             None => {
+                // hyper looks for its own in the extensions of a response, and nowhere else.
                 let mut switched = Response::new(());
                 std::mem::swap(switched.extensions_mut(), &mut answer.head.extensions);
                 let upgraded = hyper::upgrade::on(&mut switched);

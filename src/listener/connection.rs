@@ -11,8 +11,7 @@ use tokio::net::TcpStream;
 use super::proxy_protocol;
 use crate::http::serve::{self, Control, Ended};
 use crate::proxy::context::{Connection, Connections, Session, Worker};
-use crate::proxy::handler::Exchange;
-use crate::proxy::serving::Serving;
+use crate::proxy::handler::{Exchange, handle};
 use crate::proxy_protocol::Addresses;
 use crate::snapshot::port::Door;
 use crate::tls::server as tls;
@@ -71,7 +70,7 @@ pub(crate) fn spawn(
             let connection = Connection::new(worker, control, addresses, door, session);
             (stream, connection)
         };
-        let service = move |request| Serving::begin(Exchange::begin(&connection, request));
+        let service = move |request| handle(Exchange::begin(&connection, request));
         match serve::serve(stream, &door.options, &control, service).await {
             Ended::Closed | Ended::Io => {}
             Ended::Protocol(error) => {

@@ -45,7 +45,7 @@ pub(crate) struct Outgoing<'a> {
 }
 
 /// The head of an endpoint's answer, and what the connection needs at the end of its body. Boxed on its
-/// way, as each future that hands it on would move its 400 bytes.
+/// way, as each future that hands it on would move its 230 bytes.
 #[derive(Debug)]
 pub(crate) struct Answered {
     pub(crate) response: ResponseMessage<UpstreamBody>,
@@ -154,6 +154,9 @@ async fn exchange(
         let failed = match sent_on {
             Ok(response) => {
                 spare::give_head(request.head);
+                if let Some(copy) = copy {
+                    spare::give_head(copy);
+                }
                 return answered(lease, response, key.as_ref(), sent);
             }
             Err(failed) => failed,

@@ -48,7 +48,7 @@ impl Failure {
                 } else {
                     return None;
                 };
-                let wait = &response.head.headers.get(RETRY_AFTER);
+                let wait = response.head.headers.get(RETRY_AFTER);
                 Some(Self {
                     reason,
                     processed: true,

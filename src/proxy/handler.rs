@@ -3,6 +3,7 @@
 //! Each stage is a line of [`forward`]; what can go wrong in it stands in its trailing comment and in
 //! the table of [`super::error`].
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,11 +16,11 @@ use super::answer::{AskedAt, finish_response, immediate, is_cut, last_words, rec
 use super::compress::Compressing;
 use super::context::Connection;
 use super::deadline::Deadlines;
+use super::desk::{Desk, Free, Handling};
 use super::error::ProxyError;
 use super::outcome::Outcome;
 use super::respond;
 use super::retry::{Call, Head};
-use super::serving::Desk;
 use super::{fault, limits, mirror};
 use crate::config::values::Identity;
 use crate::http::authority::{self, Target};
@@ -82,10 +83,18 @@ impl Exchange {
 pub(crate) struct Broken;
 
 /// What the client gets.
-pub(super) type Answer = Result<ResponseMessage<ResponseBody>, Broken>;
+type Answer = Result<ResponseMessage<ResponseBody>, Broken>;
 
-/// Handles the requests of whoever asks at the desk, one after another, and never ends.
-pub(super) async fn handle_all(desk: Rc<Desk>) -> Infallible {
+thread_local! {
+    static FREE: Free<Exchange, Answer> = const { RefCell::new(Vec::new()) };
+}
+
+/// Handles one request. The answer is an error where the rule wants the connection to break.
+pub(crate) fn handle(exchange: Exchange) -> Handling<Exchange, Answer> {
+    Handling::begin(exchange, &FREE, handle_all)
+}
+
+async fn handle_all(desk: Rc<Desk<Exchange, Answer>>) -> Infallible {
     loop {
         let Exchange {
             request,
@@ -97,12 +106,12 @@ pub(super) async fn handle_all(desk: Rc<Desk>) -> Infallible {
         outcome.is_grpc = kinds.has(Kinds::CONTENT_TYPE) && grpc::is_grpc(&head.headers);
         let method = head.method.clone();
         let forwarded = forward(port.as_deref(), request, kinds, &mut outcome).await;
-        desk.answer(answer(forwarded, &method, outcome));
+        desk.put(finish(forwarded, &method, outcome));
     }
 }
 
-/// What the client gets.
-fn answer(
+/// Makes an answer of everything that became of the request.
+fn finish(
     forwarded: Result<ResponseMessage<ResponseBody>, ProxyError>,
     method: &Method,
     mut outcome: Box<Outcome>,

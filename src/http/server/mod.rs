@@ -112,7 +112,6 @@ impl Client {
                 Next::End => break,
                 Next::Gone => return Served::Ended(Ended::Io),
             };
-            // Pinned here: it is large, and would be moved with each call that it is given to.
             let called = pin!(service(request));
             match self.exchange(called, asked, options, control).await {
                 Ok(true) => {}
