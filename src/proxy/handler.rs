@@ -1,4 +1,4 @@
-//! One request, from its head to the response that hyper sends. Read this first.
+//! One request, from its head to the response that an engine sends. Read this first.
 //!
 //! Each stage is a line of [`forward`]; what can go wrong in it stands in its trailing comment and in
 //! the table of [`super::error`].

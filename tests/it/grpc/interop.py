@@ -57,6 +57,7 @@ class TestService(services.TestServiceServicer):
         echo_metadata(context)
         echo_status(request, context)
         for wanted in request.response_parameters:
+            # Not a wait for anything: the pause that the request itself asks of its server.
             time.sleep(wanted.interval_us / 1e6)
             yield messages.StreamingOutputCallResponse(payload=zeros(wanted.size))
 
