@@ -23,7 +23,7 @@
 //! # Who may use whom
 //!
 //! From low to high; a module uses lower ones only, and `tests/architecture.rs` keeps it so:
-//! `config`, `telemetry`, `aside`, `drain`, `proxy_protocol` | `tls` | `route`, `split`, `rollout`, `http` |
+//! `aside` | `config`, `telemetry`, `drain`, `proxy_protocol` | `tls` | `route`, `split`, `rollout`, `http` |
 //! `upstream` | `snapshot` | `proxy`, `steering` | `listener`, `admin` | `app` | `cli` | `fuzz`, `measured`.
 //!
 //! # Invariants

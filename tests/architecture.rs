@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// Modules from low to high. A module may use those of lower levels, and itself.
 const LEVELS: &[&[&str]] = &[
-    &["config", "telemetry", "aside", "drain", "proxy_protocol"],
+    &["aside"],
+    &["config", "telemetry", "drain", "proxy_protocol"],
     &["tls"],
     &["route", "split", "rollout", "http"],
     &["upstream"],

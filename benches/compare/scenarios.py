@@ -194,7 +194,7 @@ def reload(bench):
     routes, times = bench.size.of((10_000, 100), (50, 2))
     # Who makes its own reload nice, or forks for it, is to have of that what it has elsewhere.
     measure = undisturbed(bench, reloading(requests_at(bench, 1000), max(1, times // bench.size.rounds)), keeping_niceness=True)
-    seconds, bench.size.seconds = bench.size.seconds, max(bench.size.seconds, bench.size.of(6, 1))
+    seconds, bench.size.seconds = bench.size.seconds, max(bench.size.seconds, bench.size.of(10, 1))
     try:
         taking = bench.each(with_={"reloads": True}, named="reloading")
         rows = bench.in_turn("reload", measure, taking, origins=bench.ends, routes=routes, workers=2 if machine.HAS_FREE_CORES else 1)

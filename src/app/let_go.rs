@@ -32,10 +32,17 @@ pub(crate) async fn let_go(mut old: Arc<Snapshot>) {
             .into_iter()
             .partition(|port| Arc::strong_count(port) == 1);
         ports = used;
-        let going: (Option<Snapshot>, Vec<_>) = (rest.take(), free);
-        if going.0.is_some() || !going.1.is_empty() {
+        let (rest, free): (Option<Snapshot>, Vec<_>) = (rest.take(), free);
+        if rest.is_some() || !free.is_empty() {
             // Dropped on this thread where there can be no other.
-            drop(aside::run(move || drop(going)).await);
+            let gone = aside::run(move || {
+                drop(free);
+                for rule in rest.into_iter().flat_map(|snapshot| snapshot.rules) {
+                    drop(rule);
+                    aside::give_way();
+                }
+            });
+            drop(gone.await);
         }
         if ports.is_empty() {
             return;

@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::aside;
 use crate::config::document::Document;
 
 /// See the module. The default is nothing.
@@ -155,6 +156,7 @@ impl Packing {
     ) -> io::Result<()> {
         self.objects.reserve_exact(list.len());
         for object in list {
+            aside::give_way();
             self.line.clear();
             serde_json::to_writer(&mut self.line, object)?;
             self.out.write_all(&self.line)?;

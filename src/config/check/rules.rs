@@ -10,6 +10,7 @@ use super::{
     Names, Part, check_listener_name, check_reference, filters, limits, matches, one_source,
     policies, retry,
 };
+use crate::aside;
 use crate::config::document::{
     BackendRef, FilterType, Match, PathMatchType, Route, Rule, RuleTimeouts, Split,
 };
@@ -30,6 +31,7 @@ pub(super) fn check(parts: &[Part], names: &Names<'_>, report: &mut Report) {
         let root = At::root(part);
         let list = root.key("routes");
         for (index, route) in part.document.routes.iter().enumerate() {
+            aside::give_way();
             let at = list.item(index);
             check_route(route, at, parts, names, report);
             let rules = at.key("rules");

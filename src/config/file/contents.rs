@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{LARGEST, list};
+use crate::aside;
 use crate::config::problem::{Code, Problem, Source, Span};
 
 /// A number that changes when [`super::load`] would read something else; also when it would fail otherwise.
@@ -40,6 +41,7 @@ fn hash(path: &Path, left: u64, hasher: &mut DefaultHasher) -> Result<u64, Box<P
             return Ok(read);
         }
         hasher.write(buffer.get(..length).unwrap_or_default());
+        aside::give_way();
         read += length as u64;
     }
 }

@@ -22,6 +22,7 @@ use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
 use super::file::{fingerprint, list};
+use crate::aside;
 
 /// A change is complete when so much time has passed without another event.
 const QUIET: Duration = Duration::from_millis(50);
@@ -130,6 +131,7 @@ impl Watch {
         let thread = std::thread::Builder::new()
             .name("config-watch".to_owned())
             .spawn(move || {
+                aside::go_below_workers();
                 while wait(&woken) && !stopped.load(Ordering::Acquire) {
                     look.again();
                 }

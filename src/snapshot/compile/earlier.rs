@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::aside;
 use crate::snapshot::Snapshot;
 use crate::snapshot::rule::Rule;
 
@@ -22,6 +23,7 @@ impl<'a> EarlierRules<'a> {
         let rules = snapshot.map_or(&[][..], |snapshot| &snapshot.rules);
         let mut routes = HashMap::new();
         for (index, rule) in rules.iter().enumerate() {
+            aside::give_way();
             let range = routes.entry(rule.route()).or_insert(index..index);
             range.end = index + 1;
         }

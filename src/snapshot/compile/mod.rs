@@ -31,6 +31,7 @@ use super::rule::{Arm, Draws, Force, OnTrial, OnUnavailable, Retry, Rule, Sticky
 use super::sparse::Maybe;
 use super::written::Written;
 use super::{AccessLogHandle, AdminSettings, DrainSettings, Snapshot};
+use crate::aside;
 use crate::config::document as written;
 use crate::route::{HostMap, Match, PatternError};
 use crate::split::{Split, StickySplit};
@@ -142,6 +143,7 @@ impl<'a> Compiler<'a> {
         let mut tables = Tables::of(&document.listeners);
         // One by one, so that what is compiled takes the place of what was written.
         for route in routes {
+            aside::give_way();
             let compiled = self.route(&route, &document, &backends)?;
             tables.add(&route, &compiled);
             rules.extend(compiled.into_iter().map(|it| it.rule));
