@@ -28,6 +28,7 @@ pub(crate) mod recall;
 pub(crate) mod replay;
 pub(crate) mod serve;
 pub(crate) mod server;
+pub(crate) mod shelf;
 mod socket;
 pub(crate) mod spare;
 mod stall;

@@ -7,23 +7,28 @@ use std::cell::RefCell;
 use std::mem;
 use std::thread::LocalKey;
 
+use super::shelf::Shelf;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, request, response};
 
-/// Heads that are kept, of requests and of answers each.
-const MOST: usize = 64;
 /// Fields that a kept one has room for.
 const LARGEST: usize = 64;
 
-type Kept<T> = RefCell<Vec<Box<T>>>;
+type Kept<T> = RefCell<Shelf<Box<T>>>;
 
 thread_local! {
-    static REQUESTS: Kept<request::Parts> = const { RefCell::new(Vec::new()) };
-    static ANSWERS: Kept<response::Parts> = const { RefCell::new(Vec::new()) };
+    static REQUESTS: Kept<request::Parts> = const { RefCell::new(Shelf::new()) };
+    static ANSWERS: Kept<response::Parts> = const { RefCell::new(Shelf::new()) };
+}
+
+/// Lets go of heads that this thread has not needed lately.
+pub(crate) fn sweep() {
+    REQUESTS.with_borrow_mut(Shelf::sweep);
+    ANSWERS.with_borrow_mut(Shelf::sweep);
 }
 
 /// The head of a request of HTTP/1.1 without fields, with room for so many.
 pub(crate) fn take_head(fields: usize) -> Box<request::Parts> {
-    let kept = REQUESTS.with_borrow_mut(Vec::pop);
+    let kept = REQUESTS.with_borrow_mut(Shelf::take);
     let mut head = kept.unwrap_or_else(|| Box::new(bare_head()));
     head.version = Version::HTTP_11;
     head.headers.reserve(fields);
@@ -32,7 +37,7 @@ pub(crate) fn take_head(fields: usize) -> Box<request::Parts> {
 
 /// The head of an answer of HTTP/1.1, 200, without fields, with room for so many.
 pub(crate) fn take_answer(fields: usize) -> Box<response::Parts> {
-    let kept = ANSWERS.with_borrow_mut(Vec::pop);
+    let kept = ANSWERS.with_borrow_mut(Shelf::take);
     let mut head = kept.unwrap_or_else(|| Box::new(bare_answer()));
     (head.status, head.version) = (StatusCode::OK, Version::HTTP_11);
     head.headers.reserve(fields);
@@ -94,7 +99,7 @@ fn bare_answer() -> response::Parts {
 }
 
 fn boxed<T>(kept: &'static LocalKey<Kept<T>>, head: T) -> Box<T> {
-    match kept.with_borrow_mut(Vec::pop) {
+    match kept.with_borrow_mut(Shelf::take) {
         None => Box::new(head),
         Some(mut room) => {
             *room = head;
@@ -104,11 +109,7 @@ fn boxed<T>(kept: &'static LocalKey<Kept<T>>, head: T) -> Box<T> {
 }
 
 fn keep<T>(kept: &'static LocalKey<Kept<T>>, head: Box<T>) {
-    kept.with_borrow_mut(|kept| {
-        if kept.len() < MOST {
-            kept.push(head);
-        }
-    });
+    kept.with_borrow_mut(|kept| kept.put(head));
 }
 
 #[cfg(test)]
@@ -147,23 +148,21 @@ mod tests {
     }
 
     #[test]
-    fn few_are_kept_and_no_large_ones() {
+    fn no_large_ones_are_kept() {
         let mut same = take_answer(0);
         for _ in 0..=LARGEST {
             let value = HeaderValue::from_static("a");
             same.headers.append(SET_COOKIE, value);
         }
         give_answer(same);
-        assert_eq!(ANSWERS.with_borrow(Vec::len), 0);
+        assert_eq!(ANSWERS.with_borrow(Shelf::len), 0);
         assert!(take_answer(LARGEST + 1).headers.capacity() > LARGEST);
-        for _ in 0..2 * MOST {
-            for room in [4, 10 * LARGEST] {
-                let mut head = Box::new(Response::new(()).into_parts().0);
-                head.headers.reserve(room);
-                give_answer(head);
-            }
+        for room in [4, 10 * LARGEST] {
+            let mut head = Box::new(Response::new(()).into_parts().0);
+            head.headers.reserve(room);
+            give_answer(head);
         }
-        assert_eq!(ANSWERS.with_borrow(Vec::len), MOST);
+        assert_eq!(ANSWERS.with_borrow(Shelf::len), 1);
         assert!(take_answer(1).headers.capacity() <= LARGEST);
     }
 }

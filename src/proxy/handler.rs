@@ -30,8 +30,9 @@ use crate::http::grpc_web::Dialect;
 use crate::http::headers::{self, Hop, X_REQUEST_ID};
 use crate::http::kinds::Kinds;
 use crate::http::message::{RequestMessage, ResponseMessage};
+use crate::http::shelf::Shelf;
 use crate::http::upgrade::Asked;
-use crate::http::{cors, grpc, trace, upgrade, websocket};
+use crate::http::{cors, grpc, spare, trace, upgrade, websocket};
 use crate::rollout::Arm as Side;
 use crate::route::{Found, MatchedPath, RequestView};
 use crate::snapshot::port::{Listener, Port};
@@ -86,12 +87,18 @@ pub(crate) struct Broken;
 type Answer = Result<ResponseMessage<ResponseBody>, Broken>;
 
 thread_local! {
-    static FREE: Free<Exchange, Answer> = const { RefCell::new(Vec::new()) };
+    static FREE: Free<Exchange, Answer> = const { RefCell::new(Shelf::new()) };
 }
 
 /// Handles one request. The answer is an error where the rule wants the connection to break.
 pub(crate) fn handle(exchange: Exchange) -> Handling<Exchange, Answer> {
     Handling::begin(exchange, &FREE, handle_all)
+}
+
+/// Lets go of room for requests that this thread has not needed lately.
+pub(crate) fn sweep() {
+    FREE.with_borrow_mut(Shelf::sweep);
+    spare::sweep();
 }
 
 async fn handle_all(desk: Rc<Desk<Exchange, Answer>>) -> Infallible {

@@ -22,6 +22,7 @@ use crate::listener::accept::{self, Peers};
 use crate::listener::connection;
 use crate::listener::manager::Command;
 use crate::proxy::context::Worker;
+use crate::proxy::handler;
 use crate::snapshot::current::{Current, Reader};
 use crate::telemetry::process::Tasks;
 use crate::upstream::pool::Pressure;
@@ -184,6 +185,7 @@ async fn serve(
                 worker.refresh();
                 worker.connections.sweep(now);
                 worker.pools.sweep(now);
+                handler::sweep();
                 tasks.set(runtime.metrics().num_alive_tasks());
             }
         }
