@@ -12,7 +12,6 @@
 
 use std::cell::Cell;
 use std::io;
-use std::num::NonZeroU64;
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
@@ -21,7 +20,7 @@ use tokio::sync::oneshot;
 /// Against the workers' 0: on a core that both want, a tenth of it.
 const NICE: i32 = 10;
 
-/// Work without a pause, and so the longest wait of a worker.
+/// Work without a pause, where its steps are small, and so the longest wait of a worker.
 const TURN: Duration = Duration::from_micros(100);
 
 /// Enough for the system to let somebody else run: after ten, the pause was sometimes over before that.
@@ -44,13 +43,16 @@ pub(crate) fn give_way() {
     }
 }
 
-/// Puts this thread below the workers, and has it pause where its work [gives way](give_way).
+/// Puts this thread, and those that it starts, below the workers, and has it pause where its work
+/// [gives way](give_way).
 pub(crate) fn go_below_workers() {
-    let nice = rustix::process::setpriority_process(None, NICE);
-    // A pause may last fifty microseconds longer else (PR_SET_TIMERSLACK).
-    let exact = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
-    if let Err(error) = nice.and(exact) {
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
         tracing::debug!(%error, "work aside has the priority of the workers");
+    }
+    // A pause may last fifty microseconds longer else (PR_SET_TIMERSLACK).
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1)) {
+        tracing::debug!(%error, "work aside pauses longer than it has to");
     }
     TURN_BEGAN.set(Some(Instant::now()));
 }
@@ -117,7 +119,7 @@ mod tests {
         assert_eq!(nice.unwrap(), Ok(NICE));
     }
 
-    /// Pauses while so many turns go by.
+    /// Pauses in so many turns.
     fn pauses(turns: u32) -> u64 {
         let pauses = || {
             let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
@@ -125,8 +127,10 @@ mod tests {
             let count = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
             count.unwrap().trim().parse::<u64>().unwrap()
         };
-        let (before, began) = (pauses(), Instant::now());
-        while began.elapsed() < turns * (TURN + PAUSE) {
+        let before = pauses();
+        for _ in 0..turns {
+            let began = Instant::now();
+            while began.elapsed() < TURN {}
             give_way();
         }
         pauses() - before
@@ -134,8 +138,8 @@ mod tests {
 
     #[tokio::test]
     async fn only_work_aside_gives_way() {
-        assert!(run(|| pauses(20)).await.unwrap() > 1);
-        assert_eq!(at_start(|| pauses(20)).await.unwrap(), 0);
+        assert!(run(|| pauses(20)).await.unwrap() >= 10);
+        assert!(at_start(|| pauses(20)).await.unwrap() < 10);
     }
 
     #[tokio::test]

@@ -26,23 +26,25 @@ pub(crate) async fn let_go(mut old: Arc<Snapshot>) {
     // Requests in flight have the port, which has the routing tables.
     let ports = std::mem::take(&mut snapshot.ports).into_values();
     let mut ports: Vec<_> = ports.collect();
+    let mut rules = std::mem::take(&mut snapshot.rules);
     let mut rest = Some(snapshot);
     loop {
-        let (free, used) = ports
+        let (free, used): (Vec<_>, _) = ports
             .into_iter()
             .partition(|port| Arc::strong_count(port) == 1);
         ports = used;
-        let (rest, free): (Option<Snapshot>, Vec<_>) = (rest.take(), free);
+        let rest = rest.take();
         if rest.is_some() || !free.is_empty() {
             // Dropped on this thread where there can be no other.
-            let gone = aside::run(move || {
-                drop(free);
-                for rule in rest.into_iter().flat_map(|snapshot| snapshot.rules) {
-                    drop(rule);
+            let left = aside::run(move || {
+                drop((free, rest));
+                rules.retain(|rule| {
                     aside::give_way();
-                }
+                    Arc::strong_count(rule) > 1
+                });
+                rules
             });
-            drop(gone.await);
+            rules = left.await.unwrap_or_default();
         }
         if ports.is_empty() {
             return;

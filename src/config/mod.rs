@@ -2,7 +2,7 @@
 //! said when it is wrong.
 //!
 //! Owns the way from bytes to a [`Document`] in which every name resolves. Must not know what is
-//! built from it: nothing of this crate is imported here.
+//! built from it: nothing of this crate but `aside` is imported here.
 //!
 //! A file becomes a tree of nodes with places (`yaml`), the tree becomes the document by way of
 //! serde (`decode`), and what no single value can tell is checked over all files (`check`). Each

@@ -6,6 +6,8 @@
 const FEW: usize = 64;
 /// And no more than these, whatever was needed: requests that a worker has in flight at a time.
 const MOST: usize = 4096;
+/// So many go at most in one sweep: a worker has requests to serve.
+const GOING: usize = 128;
 
 /// See the module. What was put last is taken first, as it is most likely still in a cache.
 #[derive(Debug)]
@@ -37,9 +39,10 @@ impl<T> Shelf<T> {
         }
     }
 
-    /// Lets go of what has not been needed since the last time.
+    /// Lets go of what has not been needed since the last time, little by little.
     pub(crate) fn sweep(&mut self) {
         let unused = self.unused.min(self.kept.len().saturating_sub(FEW));
+        let unused = unused.min(GOING);
         drop(self.kept.drain(..unused));
         self.unused = self.kept.len();
     }
@@ -69,17 +72,26 @@ mod tests {
 
     #[test]
     fn what_was_not_needed_between_two_sweeps_goes() {
-        let mut shelf = full(1000);
+        let mut shelf = full(200);
         shelf.sweep();
         // What came since the sweep before has not had its chance.
-        assert_eq!(shelf.len(), 1000);
-        let taken: Vec<_> = (0..300).filter_map(|_| shelf.take()).collect();
-        taken.into_iter().for_each(|one| shelf.put(one));
+        assert_eq!(shelf.len(), 200);
+        let taken: Vec<_> = (0..150).filter_map(|_| shelf.take()).collect();
+        taken.into_iter().rev().for_each(|one| shelf.put(one));
         shelf.sweep();
-        assert_eq!((shelf.len(), shelf.kept.first()), (300, Some(&700)));
-        shelf.sweep();
-        assert_eq!(shelf.len(), FEW);
+        assert_eq!((shelf.len(), shelf.kept.first()), (150, Some(&50)));
         shelf.sweep();
         assert_eq!(shelf.len(), FEW);
+        shelf.sweep();
+        assert_eq!(shelf.len(), FEW);
+    }
+
+    #[test]
+    fn many_go_little_by_little() {
+        let mut shelf = full(1000);
+        for left in [1000, 1000 - GOING, 1000 - 2 * GOING] {
+            shelf.sweep();
+            assert_eq!(shelf.len(), left);
+        }
     }
 }

@@ -7,8 +7,9 @@ use std::cell::RefCell;
 use std::mem;
 use std::thread::LocalKey;
 
-use super::shelf::Shelf;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, request, response};
+
+use super::shelf::Shelf;
 
 /// Fields that a kept one has room for.
 const LARGEST: usize = 64;

@@ -95,7 +95,7 @@ pub(crate) fn handle(exchange: Exchange) -> Handling<Exchange, Answer> {
     Handling::begin(exchange, &FREE, handle_all)
 }
 
-/// Lets go of room for requests that this thread has not needed lately.
+/// Lets go of room for requests, and of their heads, that this thread has not needed lately.
 pub(crate) fn sweep() {
     FREE.with_borrow_mut(Shelf::sweep);
     spare::sweep();

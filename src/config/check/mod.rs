@@ -26,6 +26,7 @@ use super::problem::{Code, Problem, Source, Span};
 use super::suggest::nearest;
 use super::values::Name;
 use super::yaml::Node;
+use crate::aside;
 use place::{At, Report};
 
 /// A file that was read: its tree and its document have the same shape.
@@ -50,6 +51,7 @@ pub(super) fn check(parts: &[Part]) -> Vec<Problem> {
         let root = At::root(part);
         let list = root.key("backends");
         for (index, backend) in part.document.backends.iter().enumerate() {
+            aside::give_way();
             backends::check(backend, list.item(index), &names, &mut report);
         }
     }
@@ -237,6 +239,7 @@ fn unique<'a>(
         let names = names(&part.document);
         first.reserve(names.len());
         for (index, name) in names.into_iter().enumerate() {
+            aside::give_way();
             let Some((file, earlier)) = first.get(name).copied() else {
                 first.insert(name, (file, index));
                 continue;

@@ -31,11 +31,11 @@ pub(super) fn check(parts: &[Part], names: &Names<'_>, report: &mut Report) {
         let root = At::root(part);
         let list = root.key("routes");
         for (index, route) in part.document.routes.iter().enumerate() {
-            aside::give_way();
             let at = list.item(index);
             check_route(route, at, parts, names, report);
             let rules = at.key("rules");
             for (index, rule) in route.rules.iter().enumerate() {
+                aside::give_way();
                 check_rule(rule, rules.item(index), names, report);
                 earlier.check(route, rule, rules.item(index), report);
             }

@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use super::document::{Backend, Document, Listener, Rollout, Route};
 use super::problem::{Code, Problem, Source};
 use super::yaml::{Kind, Node};
+use crate::aside;
 use fault::{Fault, Step, What};
 use value::Value;
 
@@ -88,6 +89,7 @@ impl Decoder<'_> {
         };
         let mut values = Vec::with_capacity(nodes.len());
         for (index, node) in nodes.iter_mut().enumerate() {
+            aside::give_way();
             if !matches!(node.kind, Kind::Broken) {
                 values.extend(self.one::<T>(node, &|| format!("{key}[{index}]")));
             }

@@ -10,7 +10,6 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::Value;
-use crate::aside;
 use crate::config::document::Document;
 use crate::config::problem::Source;
 use crate::config::yaml::{Environment, Node, read_by_element};
@@ -40,7 +39,6 @@ pub(in crate::config) fn sound(
 
 /// Whether the node is such a value.
 fn take<T: DeserializeOwned>(list: &mut Vec<T>, node: &Node) -> bool {
-    aside::give_way();
     T::deserialize(Value(node))
         .map(|value| list.push(value))
         .is_ok()

@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{LARGEST, list};
+use super::{LARGEST, PIECE, list};
 use crate::aside;
 use crate::config::problem::{Code, Problem, Source, Span};
 
@@ -31,7 +31,7 @@ pub(in crate::config) fn fingerprint(path: &Path) -> u64 {
 /// Adds the content of a file, and tells its length.
 fn hash(path: &Path, left: u64, hasher: &mut DefaultHasher) -> Result<u64, Box<Problem>> {
     let (mut file, _) = open(path, left)?;
-    let (mut buffer, mut read) = ([0; 8 << 10], 0);
+    let (mut buffer, mut read) = ([0; PIECE], 0);
     loop {
         let length = file
             .read(&mut buffer)

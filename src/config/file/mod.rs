@@ -15,6 +15,7 @@ use super::decode;
 use super::document::Document;
 use super::problem::{Code, Problem, Severity, Source};
 use super::yaml::{self, Environment, Kind};
+use crate::aside;
 
 mod contents;
 mod endpoints;
@@ -31,6 +32,9 @@ pub const PLACES: [&str; 2] = ["weir.yaml", "/etc/weir/weir.yaml"];
 
 /// Bytes of all files together.
 const LARGEST: u64 = 32 << 20;
+
+/// Bytes that are hashed in one go.
+const PIECE: usize = 8 << 10;
 
 /// A configuration without errors.
 #[derive(Debug, Clone, PartialEq)]
@@ -175,7 +179,11 @@ pub(super) fn list(path: &Path) -> Result<Vec<PathBuf>, Box<Problem>> {
 fn join(texts: Vec<Arc<Source>>, environment: Environment<'_>) -> Result<Loaded, Vec<Problem>> {
     let mut hasher = DefaultHasher::new();
     for source in &texts {
-        (&source.name, &source.text).hash(&mut hasher);
+        (&source.name, source.text.len()).hash(&mut hasher);
+        for piece in source.text.as_bytes().chunks(PIECE) {
+            hasher.write(piece);
+            aside::give_way();
+        }
     }
     let (document, warnings) = match sound(&texts, environment) {
         Some(document) => (document, Vec::new()),

@@ -10,6 +10,7 @@ use granit_parser::{Event, Parser, ScalarStyle, Tag, options};
 
 use super::size::{Size, size};
 use super::{Elements, Environment, Key, Kind, Node};
+use crate::aside;
 use crate::config::problem::{Code, Problem, Source, Span};
 
 /// Nested collections, aliases followed.
@@ -286,6 +287,7 @@ impl Builder<'_> {
     }
 
     fn end(&mut self, place: Span) -> Result<(), Stopped> {
+        aside::give_way();
         let Some(Open {
             start,
             anchor,

@@ -135,6 +135,7 @@ impl<'a> Compiler<'a> {
         let generation = self.earlier.map_or(1, |earlier| earlier.generation + 1);
         let mut backends = BTreeMap::new();
         for backend in &document.backends {
+            aside::give_way();
             let compiled = self.backend(backend)?;
             backends.insert(compiled.name().into(), compiled);
         }
@@ -143,7 +144,6 @@ impl<'a> Compiler<'a> {
         let mut tables = Tables::of(&document.listeners);
         // One by one, so that what is compiled takes the place of what was written.
         for route in routes {
-            aside::give_way();
             let compiled = self.route(&route, &document, &backends)?;
             tables.add(&route, &compiled);
             rules.extend(compiled.into_iter().map(|it| it.rule));
@@ -329,6 +329,7 @@ impl<'a> Compiler<'a> {
         // Exactly as many: collecting results would take room for four at least, and of most there is one.
         let mut rules = Vec::with_capacity(route.rules.len());
         for (position, rule) in route.rules.iter().enumerate() {
+            aside::give_way();
             let name = rule
                 .name
                 .as_ref()
