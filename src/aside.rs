@@ -7,8 +7,8 @@
 //! To be nice bounds how much of a core such work takes, but not how long a worker waits for that core: with
 //! EEVDF (Linux 6.6) whoever runs may often go on until its slice ends or the clock ticks, which is
 //! milliseconds. SCHED_IDLE would bound that, and leave the work next to nothing of a busy core. So the work
-//! pauses by itself, again and again: with one core, p99 while 10,000 routes were loaded three times a second
-//! was 1.4 times that of none instead of 7.7 times.
+//! pauses by itself, again and again. (One core, 1,000 requests/s, 10,000 routes loaded anew three times a second:
+//! p99 1.4 to 1.8 ms without pauses, 0.3 to 0.5 ms with, 0.2 to 0.4 ms with no reload at all.)
 
 use std::cell::Cell;
 use std::io;
@@ -21,10 +21,10 @@ use tokio::sync::oneshot;
 const NICE: i32 = 10;
 
 /// Work without a pause, where its steps are small, and so the longest wait of a worker.
-const TURN: Duration = Duration::from_micros(100);
+const TURN: Duration = Duration::from_micros(50);
 
 /// Enough for the system to let somebody else run: after ten, the pause was sometimes over before that.
-const PAUSE: Duration = Duration::from_micros(30);
+const PAUSE: Duration = Duration::from_micros(20);
 
 thread_local! {
     /// On a thread that gives way: when its turn began.
