@@ -1,7 +1,7 @@
 """Compares this proxy with its peers: the same job for all, in turn, on one machine.
 
     .ci/install bench && deploy/build && cargo build --release --example load
-    python3 benches/compare                  all of it, five rounds of 2 s: about 35 minutes
+    python3 benches/compare                  all of it, five rounds of 2 s: about 45 minutes
     python3 benches/compare --quick http1    three rounds of a second of one scenario
     python3 benches/compare --check          that every proxy takes its configurations, and every scenario
                                              runs, as short as can be; its figures mean nothing
