@@ -1,4 +1,4 @@
-//! Work that nobody waits for: on a thread of its own, which gives way to the workers.
+//! Work that nobody waits for: on threads of its own, which give way to the workers.
 //!
 //! Must not know what the work is. A thread for each piece of work, and not one of a pool: what it has
 //! allocated and freed is given back when it ends, and where the system has no thread to give, that is an

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import machine
@@ -57,6 +57,15 @@ class Bench:
     def keep(self, name, text):
         with (self.raw / f"{name}.txt").open("a") as file:
             file.write(text + "\n")
+
+    @contextmanager
+    def sized(self, **other):
+        """With a size that differs, for one scenario."""
+        before, self.size = self.size, replace(self.size, **other)
+        try:
+            yield
+        finally:
+            self.size = before
 
     @contextmanager
     def excused(self, proxy, doing):

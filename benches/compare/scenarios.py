@@ -37,11 +37,8 @@ def latency(bench):
         rate = next(iter(bench.in_turn("latency-rate", wrk(64), nginx).values()))["rps"] / 2
     rate, directly = sendable(bench, int(rate))
     # A stall of the machine is in a third of all rounds, and then is what they measure.
-    rounds, bench.size.rounds = bench.size.rounds, bench.size.of(5 * bench.size.rounds, 1)
-    try:
+    with bench.sized(rounds=bench.size.of(5 * bench.size.rounds, 1)):
         rows = bench.in_turn("latency", undisturbed(bench, requests_at(bench, rate)), origins=bench.ends)
-    finally:
-        bench.size.rounds = rounds
     bench.note("medians of five times as many rounds as elsewhere")
     bench.note("load and origins are one thread, and proxies come before all else on their core, so that no scheduler stands in between")
     bench.note("`load_late_us`: 99 % of requests were let go by the load at most so late, which is part of the latencies")
@@ -200,12 +197,9 @@ def reload(bench):
     routes, times = bench.size.of((10_000, 100), (50, 2))
     # Who makes its own reload nice, or forks for it, is to have of that what it has elsewhere.
     measure = undisturbed(bench, reloading(requests_at(bench, 1000), max(1, times // bench.size.rounds)), keeping_niceness=True)
-    seconds, bench.size.seconds = bench.size.seconds, max(bench.size.seconds, bench.size.of(10, 1))
-    try:
+    with bench.sized(seconds=max(bench.size.seconds, bench.size.of(10, 1))):
         taking = bench.each(with_={"reloads": True}, named="reloading")
         rows = bench.in_turn("reload", measure, taking, origins=bench.ends, routes=routes, workers=2 if machine.HAS_FREE_CORES else 1)
-    finally:
-        bench.size.seconds = seconds
     bench.note(f"{times} reloads were asked for over {bench.size.rounds} rounds, as many in each; `reloads` is how many were done in one")
     bench.note("weir: the file renamed over, both contents being there before; haproxy: USR2 to its master; nginx: HUP; envoy: the file of its route discovery likewise; caddy: POST /load")
     yield f"reload of {routes} routes", rows

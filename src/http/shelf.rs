@@ -41,9 +41,9 @@ impl<T> Shelf<T> {
 
     /// Lets go of what has not been needed since the last time, little by little.
     pub(crate) fn sweep(&mut self) {
-        let unused = self.unused.min(self.kept.len().saturating_sub(FEW));
-        let unused = unused.min(GOING);
-        drop(self.kept.drain(..unused));
+        let more_than_few = self.kept.len().saturating_sub(FEW);
+        let going = self.unused.min(more_than_few).min(GOING);
+        drop(self.kept.drain(..going));
         self.unused = self.kept.len();
     }
 

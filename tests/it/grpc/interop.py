@@ -31,6 +31,13 @@ def echo_metadata(context):
             context.set_trailing_metadata(((name, value),))
 
 
+def answers(request):
+    """The messages that a request asks for, each after the pause that it asks for: no wait for anything."""
+    for wanted in request.response_parameters:
+        time.sleep(wanted.interval_us / 1e6)
+        yield messages.StreamingOutputCallResponse(payload=zeros(wanted.size))
+
+
 def echo_status(request, context):
     if request.HasField("response_status"):
         status = request.response_status
@@ -56,10 +63,7 @@ class TestService(services.TestServiceServicer):
     def StreamingOutputCall(self, request, context):
         echo_metadata(context)
         echo_status(request, context)
-        for wanted in request.response_parameters:
-            # Not a wait for anything: the pause that the request itself asks of its server.
-            time.sleep(wanted.interval_us / 1e6)
-            yield messages.StreamingOutputCallResponse(payload=zeros(wanted.size))
+        yield from answers(request)
 
     def StreamingInputCall(self, requests, context):
         total = sum(len(request.payload.body) for request in requests)
@@ -69,9 +73,7 @@ class TestService(services.TestServiceServicer):
         echo_metadata(context)
         for request in requests:
             echo_status(request, context)
-            for wanted in request.response_parameters:
-                time.sleep(wanted.interval_us / 1e6)
-                yield messages.StreamingOutputCallResponse(payload=zeros(wanted.size))
+            yield from answers(request)
 
 
 def serve(files):
