@@ -189,11 +189,13 @@ class Bench:
         return self.origins(http2=True)
 
     @contextmanager
-    def readers(self):
-        """Two ports of an origin that reads a body to its end before it answers; nginx answers at once."""
+    def readers(self, http2=False):
+        """Two ports of an origin that reads a body to its end before it answers (nginx answers at once), and says
+        at `/fields` what fields a request had."""
         ports = (free_port(), free_port())
         listening = [part for port in ports for part in ("--listen", f"origin=127.0.0.1:{port}")]
-        with self.listening([self.load, "origin", *listening], ports, "reader"):
+        version = ["--http2"] if http2 else []
+        with self.listening([self.load, "origin", *listening, *version], ports, "reader"):
             yield ports
 
     @contextmanager

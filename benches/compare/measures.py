@@ -34,6 +34,16 @@ def h2load(connections, streams, path="/", *more):
     return measure
 
 
+def told(job):
+    """The names of the fields that an origin gets with a request."""
+    version = "--http2-prior-knowledge" if job.http2 else "--http1.1"
+    said = run("curl", "--silent", "--show-error", "--include", "--max-time", 20, version, f"http://127.0.0.1:{job.port}/fields")
+    found = re.search(r"^x-fields: *(\S+)", said, re.MULTILINE | re.IGNORECASE)
+    if not found:
+        raise RuntimeError(f"the origin did not say what it had got:\n{said}")
+    return set(found[1].split(","))
+
+
 def field(text, name):
     found = re.search(rf"\b{name}=([0-9.]+)", text)
     if not found:

@@ -1,7 +1,7 @@
 """The proxies that are compared, and one and the same job for all of them. Must not know what is measured.
 
-Each gets: a 90/10 split over two origins, kept connections to them, `x-forwarded-for`, no access log unless
-the job says so, and otherwise the defaults that it comes with.
+Each gets: a 90/10 split over two origins, kept connections to them, the same fields for these (`ADDED`), no access
+log unless the job says so, and otherwise the defaults that it comes with.
 """
 
 import json
@@ -19,6 +19,10 @@ LEFT_OUT = {
     "left out": "sozu 2.3.3: `cargo install --locked sozu@2.3.3` fails (its build wants protoc), and with protoc it had not ended after nine minutes; "
     "pingora: a library, with no program of its own that takes a configuration",
 }
+
+
+# What an origin is told of a request beside what the client said. The scenario `fields` sees that all do.
+ADDED = ["via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-request-id"]
 
 
 @dataclass
@@ -39,8 +43,18 @@ class Job:
     rollout: bool = False
     websocket: bool = False
     reloads: bool = False   # it is to be reloaded while it serves
+    added: bool = True      # the fields are
     pid: int = None         # once it runs
     proxy: object = None
+
+    @property
+    def scheme(self):
+        return "https" if self.certificates else "http"
+
+    @property
+    def version(self):
+        """Of HTTP, as a `via` has it."""
+        return "2.0" if self.http2 else "1.1"
 
     @property
     def log(self):
@@ -165,13 +179,18 @@ class HaProxy:
                 '"duration":%Ta,"upstream":"%s","agent":"%[capture.req.hdr(0)]"}\n'
             ).replace('"', '\\"')
             uses = f"    http-request capture req.hdr(user-agent) len 64\n{uses}"
+        added = "" if not job.added else "".join(
+            f"    http-request set-header {name} {value}\n"
+            for name, value in [("via", f'"{job.version} haproxy"'), ("x-forwarded-host", "%[req.hdr(host)]"),
+                                ("x-forwarded-proto", job.scheme), ("x-request-id", "%[uuid()]")]
+        )
         file = job.folder / "haproxy.cfg"
         file.write_text(
             f"global\n    nbthread {job.workers}\n    maxconn 12000\n    no strict-limits\n{log}    tune.ssl.cachesize 0\n"
             "    ssl-default-bind-options ssl-min-ver TLSv1.3 no-tls-tickets\n"
             "defaults\n    mode http\n    timeout connect 5s\n    timeout client 120s\n    timeout server 120s\n"
             f"    timeout tunnel 1h\n    http-reuse always\n    option forwardfor\n{fields}"
-            f"frontend web\n    bind 127.0.0.1:{job.port}{secure}{proto}\n{uses}    default_backend origins\n"
+            f"frontend web\n    bind 127.0.0.1:{job.port}{secure}{proto}\n{added}{uses}    default_backend origins\n"
             f"backend origins\n    server v1 127.0.0.1:{job.origins[0]} weight 90{backend}\n"
             f"    server v2 127.0.0.1:{job.origins[1]} weight 10{backend}\n"
         )
@@ -206,13 +225,17 @@ class Nginx:
                 tls += f" ssl_client_certificate {job.certificates}/ca.crt; ssl_verify_client on;"
         if job.http2:
             listen += " http2"
+        added = [("X-Forwarded-For", "$remote_addr")]
+        if job.added:
+            added += [("X-Forwarded-Host", "$host"), ("X-Forwarded-Proto", "$scheme"), ("X-Request-ID", "$request_id"),
+                      ("Via", f'"{job.version} nginx"')]
         if job.origin_http2:
-            passed = "grpc_pass grpc://origins; grpc_set_header X-Forwarded-For $remote_addr;"
+            passed = "grpc_pass grpc://origins;"
         else:
-            passed = (
-                'proxy_pass http://origins; proxy_http_version 1.1; proxy_set_header Connection "";'
-                " proxy_set_header Host $host; proxy_set_header X-Forwarded-For $remote_addr;"
-            )
+            passed = 'proxy_pass http://origins; proxy_http_version 1.1;'
+            added += [("Host", "$host"), ("Connection", "upgrade" if job.websocket else '""')]
+        kind = "grpc" if job.origin_http2 else "proxy"
+        added = "".join(f"{kind}_set_header {name} {value}; " for name, value in added)
         log = f"access_log {job.log} fields" if job.logs else "access_log off"
         fields = (
             "log_format fields escape=json '{\"time\":\"$time_iso8601\",\"client\":\"$remote_addr\",\"method\":\"$request_method\","
@@ -220,7 +243,7 @@ class Nginx:
             "\"upstream\":\"$upstream_addr\",\"agent\":\"$http_user_agent\"}';"
         )
         if job.websocket:
-            passed = passed.replace('Connection ""', 'Connection upgrade; proxy_set_header Upgrade $http_upgrade')
+            added += "proxy_set_header Upgrade $http_upgrade; "
         locations = "".join(f"location {prefix} {{ {passed} }}\n" for prefix in routed(job))
         temporary = "".join(f"{kind}_temp_path {job.folder}/{kind}; " for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"])
         file = job.folder / "nginx.conf"
@@ -231,7 +254,7 @@ class Nginx:
             "ssl_protocols TLSv1.3; ssl_session_cache off; ssl_session_tickets off;\n"
             f"upstream origins {{ server 127.0.0.1:{job.origins[0]} weight=90; server 127.0.0.1:{job.origins[1]} weight=10;"
             " keepalive 1024; keepalive_requests 1000000000; }\n"
-            f"server {{ {listen}; {tls}\n{locations}\n}} }}\n"
+            f"{added}\nserver {{ {listen}; {tls}\n{locations}\n}} }}\n"
         )
         return [self.binary, "-c", file]
 
@@ -264,6 +287,8 @@ class Envoy:
             "codec_type": "HTTP2" if job.http2 else "HTTP1",
             "http_filters": [{"name": "router", "typed_config": {"@type": f"{api}.filters.http.router.v3.Router"}}],
         }
+        if job.added:
+            manager["via"] = f"{job.version} envoy"
         if job.reloads:
             source = {"path_config_source": {"path": str(job.folder / "routes.json")}, "resource_api_version": "V3"}
             manager["rds"] = {"route_config_name": "all", "config_source": source}
@@ -311,7 +336,8 @@ class Envoy:
     def routes(self, job, version):
         split = {"clusters": [{"name": "v1", "weight": 90}, {"name": "v2", "weight": 10}]}
         routes = [{"match": {"prefix": prefix}, "route": {"timeout": "0s", "weighted_clusters": split}} for prefix in routed(job)]
-        return {"name": "all", "virtual_hosts": [{"name": f"all-{version}", "domains": ["*"], "routes": routes}]}
+        host = {"header": {"key": "x-forwarded-host", "value": "%REQ(:AUTHORITY)%"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+        return {"name": "all", "request_headers_to_add": [host] if job.added else [], "virtual_hosts": [{"name": f"all-{version}", "domains": ["*"], "routes": routes}]}
 
     def discovered(self, job):
         """Under another name, as it takes no notice of what does not differ."""
@@ -340,6 +366,7 @@ class Caddy:
         dial = lambda port: f"{'h2c://' if job.origin_http2 else ''}127.0.0.1:{port}"
         proxy = (
             f"reverse_proxy {dial(job.origins[0])} {dial(job.origins[1])} {{\n lb_policy weighted_round_robin 90 10\n"
+            + (" header_up X-Request-Id {http.request.uuid}\n" if job.added else "")
             + ("" if job.origin_http2 else " transport http {\n  keepalive_idle_conns_per_host 1024\n }\n") + "}"
         )
         tls = ""

@@ -7,8 +7,8 @@ from pathlib import Path
 import machine
 from bench import until
 from machine import Processes
-from measures import curl, h2load, own, reloading, requests_at, scraped, undisturbed, wrk
-from peers import Floor
+from measures import curl, h2load, own, reloading, requests_at, scraped, told, undisturbed, wrk
+from peers import ADDED, Floor
 
 
 def http1(bench):
@@ -27,6 +27,23 @@ def http1(bench):
         if not machine.HAS_FREE_CORES:
             bench.note("with 2 workers the load shares the second one's core")
         yield f"http1, {connections} connection{'s' * (connections > 1)}", rows
+
+
+def fields(bench):
+    """That origins are told the same by all proxies; and HTTP/1.1 where the others tell them less than ours does."""
+    for job in [{}, {"http2": True}, {"http2": True, "origin_http2": True}]:
+        with bench.readers(http2="origin_http2" in job) as ports:
+            for proxy in bench.proxies:
+                with bench.running(proxy, ports, **job) as running:
+                    missing = sorted(set(ADDED) - told(running))
+                if missing:
+                    raise RuntimeError(f"{proxy.name} does not tell an origin {', '.join(missing)} ({job})")
+    taking = {
+        proxy.name if proxy is bench.weir else f"{proxy.name}, less": (proxy, {"added": proxy is bench.weir})
+        for proxy in bench.proxies
+    }
+    bench.note(f"everywhere else origins get {', '.join(ADDED)} from all proxies; here `less` is what each would send of them unasked, and `x-forwarded-for`")
+    yield "fewer fields for origins, 64 connections", bench.in_turn("fields", wrk(64), taking)
 
 
 def latency(bench):
@@ -213,7 +230,7 @@ def itself(bench):
 
 
 ALL = {
-    "http1": http1, "latency": latency, "h2c-h1": h2c_h1, "h2c-h2c": h2c_h2c, "grpc": grpc, "tls": tls, "mtls": mtls,
+    "http1": http1, "fields": fields, "latency": latency, "h2c-h1": h2c_h1, "h2c-h2c": h2c_h2c, "grpc": grpc, "tls": tls, "mtls": mtls,
     "handshakes": handshakes, "bodies": bodies, "websocket": websocket, "access-log": access_log, "memory": memory,
     "startup": startup, "routes": routes, "reload": reload, "self": itself,
 }

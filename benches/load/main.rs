@@ -14,6 +14,7 @@ mod ends;
 mod forward;
 mod handshakes;
 mod live;
+mod local;
 mod many;
 mod origin;
 mod requests;

@@ -1,4 +1,4 @@
-//! Origins: HTTP/1 servers that say who they are and how their request was marked.
+//! Origins: servers that say who they are, how their request was marked and, at `/fields`, what fields it had.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -8,17 +8,23 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::signal::unix::{SignalKind, signal};
+
+use crate::local::Local;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// `NAME=ADDRESS`, as often as there are backends.
     #[arg(long = "listen", required = true)]
     listen: Vec<Named>,
+    /// Speak HTTP/2 without TLS, and not HTTP/1.
+    #[arg(long)]
+    http2: bool,
     /// What a request takes, in milliseconds.
     #[arg(long, default_value_t = 0)]
     delay: u64,
@@ -69,10 +75,17 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<bool> {
                 if stream.set_nodelay(true).is_err() {
                     continue;
                 }
-                let connection = hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service);
+                let stream = TokioIo::new(stream);
                 drop(tokio::task::spawn_local(async move {
-                    drop(connection.await);
+                    drop(if options.http2 {
+                        http2::Builder::new(Local)
+                            .serve_connection(stream, service)
+                            .await
+                    } else {
+                        http1::Builder::new()
+                            .serve_connection(stream, service)
+                            .await
+                    });
                 }));
             }
         }));
@@ -95,6 +108,14 @@ fn answer(
         if let Some(value) = request.headers().get(mark) {
             headers.insert(mark, value.clone());
         }
+    }
+    if request.uri().path() == "/fields" {
+        let names: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
+        headers.extend(
+            HeaderValue::from_str(&names.join(","))
+                .ok()
+                .map(|names| (HeaderName::from_static("x-fields"), names)),
+        );
     }
     response
 }

@@ -7,22 +7,11 @@ use bytes::Bytes;
 use http::{Request, Version};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper::rt::Executor;
 use hyper_util::rt::TokioIo;
 
 use super::tally::Seen;
 use super::{Job, LATE, Load};
-
-#[derive(Clone, Copy)]
-struct Local;
-
-impl<F: Future + 'static> Executor<F> for Local {
-    fn execute(&self, future: F) {
-        drop(tokio::task::spawn_local(async move {
-            future.await;
-        }));
-    }
-}
+use crate::local::Local;
 
 pub(super) async fn run(load: &Rc<Load>, streams: usize) {
     while load.has_more() {
