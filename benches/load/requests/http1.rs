@@ -25,6 +25,12 @@ pub(super) async fn run(load: &Load) {
                 continue;
             }
         };
+        if load.is_settling()
+            && let Err(error) = ask(load, Job::unnumbered(), &mut stream).await
+        {
+            load.tally.borrow_mut().lose(error);
+            continue;
+        }
         while let Some(job) = load.next().await {
             match tokio::time::timeout(LATE, ask(load, job, &mut stream)).await {
                 Ok(Ok((seen, goes_on))) => {

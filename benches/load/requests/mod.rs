@@ -82,8 +82,18 @@ pub(crate) struct Job {
     due: Instant,
 }
 
-/// Before the first request is due at an exact time: connections are open by then, or the opening of all of
-/// them at once would be most of the p99 of a second.
+impl Job {
+    /// One that does not count.
+    fn unnumbered() -> Self {
+        Self {
+            number: 0,
+            due: Instant::now(),
+        }
+    }
+}
+
+/// Before the first request is due at an exact time: connections are open by then and have had an answer, or
+/// the opening of all of them at once would be most of the p99 of a second.
 const SETTLED: Duration = Duration::from_millis(200);
 
 /// Longest wait for an answer.
@@ -118,6 +128,11 @@ impl Load {
             Some(every) => self.began + every.mul_f64(number as f64),
             None => Instant::now(),
         }
+    }
+
+    /// Whether a connection that was just opened is still to have its first answer, which does not count.
+    fn is_settling(&self) -> bool {
+        self.pace.is_some() && Instant::now() < self.began
     }
 
     fn give_back(&self, job: Job) {
@@ -176,14 +191,12 @@ pub(crate) async fn send(options: Options) -> anyhow::Result<(String, bool)> {
         ended.recv().await;
         ends.until.set(Instant::now());
     });
-    if load.pace.is_some() {
-        let keeps = Rc::clone(&load);
-        drop(tokio::task::spawn_local(async move {
-            if let Some(pace) = &keeps.pace {
-                pace.keep(keeps.began, &keeps.until).await;
-            }
-        }));
-    }
+    let keeps = Rc::clone(&load);
+    let keeper = tokio::task::spawn_local(async move {
+        if let Some(pace) = &keeps.pace {
+            pace.keep(keeps.began, &keeps.until).await;
+        }
+    });
     let tasks: Vec<_> = (0..options.connections)
         .map(|_| {
             let (load, streams) = (Rc::clone(&load), options.streams);
@@ -199,6 +212,7 @@ pub(crate) async fn send(options: Options) -> anyhow::Result<(String, bool)> {
         task.await?;
     }
     ender.abort();
+    keeper.abort();
     let tally = load.tally.borrow();
     let (lag, unsent) = load.pace.as_ref().map_or((0, 0), Pace::report);
     let said = format!(

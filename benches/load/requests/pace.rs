@@ -40,7 +40,8 @@ impl Pace {
         }
     }
 
-    /// Lets one request after another be due, until `until` says that it is over.
+    /// Lets one request after another be due, until `until` says that it is over. Then it goes on looking at the
+    /// sockets, and the last answers do not wait for a core that sleeps: it never returns.
     pub(super) async fn keep(&self, began: Instant, until: &Cell<Instant>) {
         loop {
             let due = began + self.every.mul_f64(self.due.get() as f64);
@@ -66,6 +67,9 @@ impl Pace {
         }
         self.ended.set(Some(Instant::now()));
         self.more.notify_waiters();
+        loop {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// The number of the next request, once it is due. What was due before the end is sent after it, too:
