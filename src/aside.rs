@@ -10,12 +10,16 @@
 //! pauses by itself, again and again. (One core, 1,000 requests/s, 10,000 routes loaded anew three times a second:
 //! p99 1.4 to 1.8 ms without pauses, 0.3 to 0.5 ms with, 0.2 to 0.4 ms with no reload at all.)
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
+use std::sync::mpsc;
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
+
+/// Of the threads that work.
+const NAME: &str = "weir-load";
 
 /// Against the workers' 0: on a core that both want, a tenth of it.
 const NICE: i32 = 10;
@@ -26,9 +30,14 @@ const TURN: Duration = Duration::from_micros(50);
 /// Enough for the system to let somebody else run: after ten, the pause was sometimes over before that.
 const PAUSE: Duration = Duration::from_micros(20);
 
+/// Something that another thread does.
+type Job = Box<dyn FnOnce() + Send>;
+
 thread_local! {
     /// On a thread that gives way: when its turn began.
     static TURN_BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// On a thread that gives way: who does what must not.
+    static ABOVE: RefCell<Option<mpsc::Sender<Job>>> = const { RefCell::new(None) };
 }
 
 /// Between the small steps of long work: on a thread that is [below the workers](go_below_workers), lets others
@@ -55,6 +64,17 @@ pub(crate) fn go_below_workers() {
         tracing::debug!(%error, "work aside pauses longer than it has to");
     }
     TURN_BEGAN.set(Some(Instant::now()));
+}
+
+/// Runs `work`, also on behalf of work aside, with the workers' priority, which a thread that has gone below them
+/// cannot have again: for what starts a thread that requests need, since a thread begins as the one that starts it.
+pub(crate) fn with_priority<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let Some(above) = ABOVE.with_borrow(Option::clone) else {
+        return work();
+    };
+    let (done, result) = mpsc::channel();
+    drop(above.send(Box::new(move || drop(done.send(work())))));
+    result.recv().expect("who waits for work does not end")
 }
 
 /// Why work has no result.
@@ -88,11 +108,24 @@ pub(crate) async fn at_start<T: Send + 'static>(
 pub(crate) async fn run<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Failed> {
-    at_start(move || {
-        go_below_workers();
-        work()
-    })
-    .await
+    let both = at_start(move || {
+        let (above, asked) = mpsc::channel::<Job>();
+        std::thread::scope(|scope| {
+            let below = Builder::new().name(NAME.to_owned());
+            let below = below.spawn_scoped(scope, move || {
+                go_below_workers();
+                ABOVE.set(Some(above));
+                work()
+            });
+            let below = below.map_err(Failed::NoThread)?;
+            // Until that thread ends.
+            for job in asked {
+                job();
+            }
+            below.join().map_err(|_| Failed::Panicked)
+        })
+    });
+    both.await?
 }
 
 async fn on<T: Send + 'static>(
@@ -101,7 +134,7 @@ async fn on<T: Send + 'static>(
 ) -> Result<T, Failed> {
     let (done, result) = oneshot::channel();
     let work = move || drop(done.send(work()));
-    let named = thread.name("weir-load".to_owned());
+    let named = thread.name(NAME.to_owned());
     drop(named.spawn(work).map_err(Failed::NoThread)?);
     result.await.map_err(|_| Failed::Panicked)
 }
@@ -117,6 +150,21 @@ mod tests {
         assert!(matches!(panicked, Err(Failed::Panicked)));
         let nice = run(|| rustix::process::getpriority_process(None)).await;
         assert_eq!(nice.unwrap(), Ok(NICE));
+    }
+
+    #[tokio::test]
+    async fn what_requests_need_is_started_with_the_priority_of_the_workers() {
+        let started = || std::thread::spawn(|| rustix::process::getpriority_process(None)).join();
+        let own = started().unwrap();
+        let below = run(move || (started().unwrap(), with_priority(started).unwrap())).await;
+        assert_eq!(below.unwrap(), (Ok(NICE), own));
+        assert_eq!(with_priority(started).unwrap(), own);
+    }
+
+    #[tokio::test]
+    async fn a_panic_on_behalf_of_work_aside_is_told() {
+        let panicked = run(|| with_priority(|| std::hint::black_box(Vec::<u8>::new())[0])).await;
+        assert!(matches!(panicked, Err(Failed::Panicked)));
     }
 
     /// Pauses in so many turns.

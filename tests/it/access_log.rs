@@ -186,6 +186,28 @@ fn a_file_is_appended_to_and_reopened() {
     assert_eq!(text.lines().count(), 4, "{text}");
 }
 
+/// A reload gives way to requests; what it starts must not, or lines are lost on a busy core.
+#[test]
+fn a_log_that_a_reload_opens_is_written_with_the_priority_of_the_workers() {
+    let backend = echo("v1");
+    let proxy = Proxy::start(&with_log(backend.address, "format: \"off\""));
+    proxy.write_config(&with_log(backend.address, "format: ecs"));
+    proxy.wait_generation(2);
+    let niceness = |name: &str| {
+        let mut tasks = fs::read_dir(format!("/proc/{}/task", proxy.pid())).unwrap();
+        tasks.find_map(|task| {
+            let stat = fs::read_to_string(task.ok()?.path().join("stat")).ok()?;
+            // Fields from the third on; `nice` is the 19th (proc_pid_stat(5)).
+            let (head, fields) = stat.rsplit_once(") ")?;
+            let nice = fields.split(' ').nth(16)?.to_owned();
+            head.ends_with(&format!("({name}")).then_some(nice)
+        })
+    };
+    let worker = niceness("weir-worker-0");
+    assert!(worker.is_some());
+    assert_eq!(niceness("access-log"), worker);
+}
+
 #[test]
 fn samples_keep_errors_and_slow_ones() {
     let backend = scripted(|seen, stream| {

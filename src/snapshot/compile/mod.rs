@@ -216,7 +216,8 @@ impl<'a> Compiler<'a> {
             .path
             .as_ref()
             .map_or_else(|| "stdout".to_owned(), |p| p.display().to_string());
-        let (log, guard) = AccessLog::start(settings.clone())
+        let asked = settings.clone();
+        let (log, guard) = aside::with_priority(move || AccessLog::start(asked))
             .map_err(|source| CompileError::AccessLog { path, source })?;
         Ok(Arc::new(AccessLogHandle {
             settings: Some(settings),
