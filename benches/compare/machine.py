@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -147,13 +148,11 @@ def come_first(pid, *, keeping_niceness=False):
         if keeping_niceness:
             Path(f"/proc/{pid}/autogroup").write_text("-20")
             return True
-        for one in tree(pid):
-            for thread in Path(f"/proc/{one}/task").iterdir():
-                os.sched_setscheduler(int(thread.name), os.SCHED_FIFO, os.sched_param(1))
-    except PermissionError:
-        return False
+        for thread in threads(pid):
+            with suppress(ProcessLookupError):  # it has ended
+                os.sched_setscheduler(int(thread), os.SCHED_FIFO, os.sched_param(1))
     except OSError:
-        pass  # one has ended
+        return False
     return True
 
 
