@@ -11,8 +11,8 @@ use http::{Response, StatusCode};
 
 use crate::support::backend::{Backend, raw, scripted};
 use crate::support::client::Client;
-use crate::support::http2;
 use crate::support::proxy::{Proxy, all_to, config};
+use crate::support::{http2, serve_each};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -168,33 +168,19 @@ fn hints_that_nobody_takes_are_not_kept() {
 
 /// An endpoint of HTTP/2 that says `interims` times that there is more to come.
 fn endpoint_of_http2(interims: usize) -> std::net::SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let mut connection = h2::server::handshake(stream).await.unwrap();
-                while let Some(Ok((_, mut respond))) = connection.accept().await {
-                    for _ in 0..interims {
-                        let hints = Response::builder()
-                            .status(StatusCode::EARLY_HINTS)
-                            .header("link", "a");
-                        respond.send_informational(hints.body(()).unwrap()).unwrap();
-                    }
-                    let mut body = respond.send_response(Response::new(()), false).unwrap();
-                    body.send_data(Bytes::from_static(b"ok"), true).unwrap();
-                }
+    serve_each(move |stream| async move {
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            for _ in 0..interims {
+                let hints = Response::builder()
+                    .status(StatusCode::EARLY_HINTS)
+                    .header("link", "a");
+                respond.send_informational(hints.body(()).unwrap()).unwrap();
             }
-        });
-    });
-    address
+            let mut body = respond.send_response(Response::new(()), false).unwrap();
+            body.send_data(Bytes::from_static(b"ok"), true).unwrap();
+        }
+    })
 }
 
 #[test]

@@ -8,8 +8,8 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use crate::support::client::Client;
-use crate::support::eventually;
 use crate::support::proxy::{Proxy, all_to};
+use crate::support::{eventually, serve_each};
 
 /// Allows so many streams on a connection, and holds every request until all of them have come.
 struct Narrow {
@@ -21,47 +21,36 @@ struct Narrow {
 }
 
 fn narrow(streams: u32, together: u64) -> Narrow {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
     let [connections, held, most] = [const { AtomicU64::new(0) }; 3].map(Arc::new);
-    let narrow = Narrow {
-        address: listener.local_addr().unwrap(),
-        connections: Arc::clone(&connections),
-        held: Arc::clone(&held),
-        most: Arc::clone(&most),
-    };
     let all_there = Arc::new(tokio::sync::Barrier::new(together as usize));
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
-        runtime.unwrap().block_on(async {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                connections.fetch_add(1, Ordering::SeqCst);
-                let (here, held) = (Arc::<AtomicU64>::default(), Arc::clone(&held));
-                let (most, all_there) = (Arc::clone(&most), Arc::clone(&all_there));
-                let service = hyper::service::service_fn(move |_| {
-                    let (here, held) = (Arc::clone(&here), Arc::clone(&held));
-                    let (most, all_there) = (Arc::clone(&most), Arc::clone(&all_there));
-                    async move {
-                        most.fetch_max(here.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                        held.fetch_add(1, Ordering::SeqCst);
-                        all_there.wait().await;
-                        here.fetch_sub(1, Ordering::SeqCst);
-                        let body = Full::new(Bytes::from_static(b"ok")).boxed();
-                        Ok::<_, hyper::Error>(http::Response::new(body))
-                    }
-                });
-                let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                    .max_concurrent_streams(streams)
-                    .serve_connection(TokioIo::new(stream), service);
-                tokio::spawn(async move { drop(connection.await) });
+    let [connected, holds, peak] = [&connections, &held, &most].map(Arc::clone);
+    let address = serve_each(move |stream| {
+        connected.fetch_add(1, Ordering::SeqCst);
+        let (here, held) = (Arc::<AtomicU64>::default(), Arc::clone(&holds));
+        let (most, all_there) = (Arc::clone(&peak), Arc::clone(&all_there));
+        let service = hyper::service::service_fn(move |_| {
+            let (here, held) = (Arc::clone(&here), Arc::clone(&held));
+            let (most, all_there) = (Arc::clone(&most), Arc::clone(&all_there));
+            async move {
+                most.fetch_max(here.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                held.fetch_add(1, Ordering::SeqCst);
+                all_there.wait().await;
+                here.fetch_sub(1, Ordering::SeqCst);
+                let body = Full::new(Bytes::from_static(b"ok")).boxed();
+                Ok::<_, hyper::Error>(http::Response::new(body))
             }
         });
+        let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .max_concurrent_streams(streams)
+            .serve_connection(TokioIo::new(stream), service);
+        async move { drop(connection.await) }
     });
-    narrow
+    Narrow {
+        address,
+        connections,
+        held,
+        most,
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
-use super::DEADLINE;
+use super::{DEADLINE, serve_each};
 
 /// A request's body.
 pub(crate) type Body = BoxBody<Bytes, Infallible>;
@@ -123,27 +123,14 @@ pub(crate) fn serve<A>(
 where
     A: Future<Output = hyper::Result<Response<Body>>> + Send + 'static,
 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
-    let address = listener.local_addr().unwrap();
     let connections = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&connections);
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                counter.fetch_add(1, Ordering::SeqCst);
-                let service = hyper::service::service_fn(answer.clone());
-                let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                    .serve_connection(TokioIo::new(stream), service);
-                tokio::spawn(async move { drop(connection.await) });
-            }
-        });
+    let address = serve_each(move |stream| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        let service = hyper::service::service_fn(answer.clone());
+        let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .serve_connection(TokioIo::new(stream), service);
+        async move { drop(connection.await) }
     });
     Backend {
         address,

@@ -10,6 +10,7 @@ pub(crate) mod proxy;
 pub(crate) mod tls;
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,30 @@ pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T
         assert!(began.elapsed() < DEADLINE, "never came: {what}");
         std::thread::park_timeout(Duration::from_millis(5));
     }
+}
+
+/// Serves every connection to the address that it gives, for as long as the tests run: a runtime on a thread of its
+/// own.
+pub(crate) fn serve_each<F: Future<Output = ()> + Send + 'static>(
+    serve: impl Fn(tokio::net::TcpStream) -> F + Send + 'static,
+) -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(serve(stream));
+            }
+        });
+    });
+    address
 }
 
 /// What `promtool check metrics` says of a scrape: nothing, when all is well.

@@ -16,8 +16,8 @@ use rustls::{
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::client::{Client, dial};
-use super::http2;
 use super::pki::Pair;
+use super::{http2, serve_each};
 
 /// A connection that has shaken hands.
 pub(crate) type Secure = StreamOwned<ClientConnection, TcpStream>;
@@ -150,33 +150,20 @@ impl Backend {
 
 /// Answers with the request that it saw, by the version of HTTP that was agreed on.
 pub(crate) fn backend(name: &'static str, config: ServerConfig) -> Backend {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
-    let address = listener.local_addr().unwrap();
     let handshakes = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&handshakes);
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        runtime.block_on(async {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            loop {
-                let (tcp, _) = listener.accept().await.unwrap();
-                let (acceptor, seen) = (acceptor.clone(), Arc::clone(&seen));
-                tokio::spawn(async move {
-                    match acceptor.accept(tcp).into_fallible().await {
-                        Ok(stream) => serve(name, stream, &seen).await,
-                        // Closing over unread bytes would reset the connection, and the alert with it.
-                        Err((_, mut tcp)) => {
-                            drop(tokio::io::copy(&mut tcp, &mut tokio::io::sink()).await);
-                        }
-                    }
-                });
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let address = serve_each(move |tcp| {
+        let (acceptor, seen) = (acceptor.clone(), Arc::clone(&seen));
+        async move {
+            match acceptor.accept(tcp).into_fallible().await {
+                Ok(stream) => serve(name, stream, &seen).await,
+                // Closing over unread bytes would reset the connection, and the alert with it.
+                Err((_, mut tcp)) => {
+                    drop(tokio::io::copy(&mut tcp, &mut tokio::io::sink()).await);
+                }
             }
-        });
+        }
     });
     Backend {
         address,

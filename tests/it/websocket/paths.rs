@@ -18,6 +18,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::support::http2::{Body, begin, empty};
 use crate::support::proxy::{Proxy, all_to};
+use crate::support::serve_each;
 
 /// A way for bytes.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -51,38 +52,25 @@ pub(crate) fn secure(config: rustls::ServerConfig) -> Endpoint {
 }
 
 fn listen(side: Side, allows: bool, tls: Option<TlsAcceptor>) -> Endpoint {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
-    let address = listener.local_addr().unwrap();
     let agreed = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&agreed);
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                stream.set_nodelay(true).unwrap();
-                let (counter, tls) = (Arc::clone(&counter), tls.clone());
-                tokio::spawn(async move {
-                    let Some(tls) = tls else {
-                        return match side {
-                            Side::Http1 => http1(stream, &counter).await,
-                            Side::Http2 => http2(stream, allows, counter).await,
-                        };
-                    };
-                    let stream = tls.accept(stream).await.unwrap();
-                    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                        http2(stream, allows, counter).await;
-                    } else {
-                        http1(stream, &counter).await;
-                    }
-                });
+    let address = serve_each(move |stream| {
+        let (counter, tls) = (Arc::clone(&counter), tls.clone());
+        async move {
+            stream.set_nodelay(true).unwrap();
+            let Some(tls) = tls else {
+                return match side {
+                    Side::Http1 => http1(stream, &counter).await,
+                    Side::Http2 => http2(stream, allows, counter).await,
+                };
+            };
+            let stream = tls.accept(stream).await.unwrap();
+            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                http2(stream, allows, counter).await;
+            } else {
+                http1(stream, &counter).await;
             }
-        });
+        }
     });
     Endpoint { address, agreed }
 }
