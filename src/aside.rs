@@ -2,7 +2,7 @@
 //!
 //! Must not know what the work is. A thread for each piece of work, and not one of a pool: what it has
 //! allocated and freed is given back when it ends, and where the system has no thread to give, that is an
-//! error; tokio's pool panics then.
+//! error; tokio's pool panics then. Work that starts threads for requests has a second one: see [`with_priority`].
 //!
 //! To be nice bounds how much of a core such work takes, but not how long a worker waits for that core: with
 //! EEVDF (Linux 6.6) whoever runs may often go on until its slice ends or the clock ticks, which is
@@ -12,13 +12,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc;
-use std::thread::Builder;
+use std::thread::{Builder, scope};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-/// Of the threads that work.
+/// Name of the threads.
 const NAME: &str = "weir-load";
 
 /// Against the workers' 0: on a core that both want, a tenth of it.
@@ -30,13 +31,13 @@ const TURN: Duration = Duration::from_micros(50);
 /// Enough for the system to let somebody else run: after ten, the pause was sometimes over before that.
 const PAUSE: Duration = Duration::from_micros(20);
 
-/// Something that another thread does.
+/// What one thread has another do.
 type Job = Box<dyn FnOnce() + Send>;
 
 thread_local! {
     /// On a thread that gives way: when its turn began.
     static TURN_BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
-    /// On a thread that gives way: who does what must not.
+    /// On a thread of [`run_and_start`]: to the one that has kept the workers' priority.
     static ABOVE: RefCell<Option<mpsc::Sender<Job>>> = const { RefCell::new(None) };
 }
 
@@ -66,15 +67,20 @@ pub(crate) fn go_below_workers() {
     TURN_BEGAN.set(Some(Instant::now()));
 }
 
-/// Runs `work`, also on behalf of work aside, with the workers' priority, which a thread that has gone below them
-/// cannot have again: for what starts a thread that requests need, since a thread begins as the one that starts it.
+/// Runs `work` with the workers' priority, where work of [`run_and_start`] asks for it, and elsewhere as the thread
+/// is. It is for what starts threads that requests need: a thread inherits the niceness of the one that starts it,
+/// and one that has gone below the workers cannot come back.
 pub(crate) fn with_priority<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let Some(above) = ABOVE.with_borrow(Option::clone) else {
+        debug_assert!(TURN_BEGAN.get().is_none(), "it has no such priority here");
         return work();
     };
     let (done, result) = mpsc::channel();
-    drop(above.send(Box::new(move || drop(done.send(work())))));
-    result.recv().expect("who waits for work does not end")
+    // A panic goes on where it would have been.
+    let job = move || drop(done.send(catch_unwind(AssertUnwindSafe(work))));
+    drop(above.send(Box::new(job)));
+    let result = result.recv().expect("it ends after this thread");
+    result.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// Why work has no result.
@@ -108,24 +114,38 @@ pub(crate) async fn at_start<T: Send + 'static>(
 pub(crate) async fn run<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Failed> {
-    let both = at_start(move || {
-        let (above, asked) = mpsc::channel::<Job>();
-        std::thread::scope(|scope| {
-            let below = Builder::new().name(NAME.to_owned());
-            let below = below.spawn_scoped(scope, move || {
-                go_below_workers();
-                ABOVE.set(Some(above));
-                work()
-            });
-            let below = below.map_err(Failed::NoThread)?;
-            // Until that thread ends.
-            for job in asked {
+    let below = move || {
+        go_below_workers();
+        work()
+    };
+    on(Builder::new(), below).await
+}
+
+/// Runs `work` below the workers' priority, but what it does [with priority](with_priority).
+///
+/// # Errors
+/// See [`at_start`].
+pub(crate) async fn run_and_start<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failed> {
+    let above = move || {
+        let (above, jobs) = mpsc::channel::<Job>();
+        let below = move || {
+            go_below_workers();
+            ABOVE.set(Some(above));
+            work()
+        };
+        scope(|scope| {
+            let named = Builder::new().name(NAME.to_owned());
+            let working = named.spawn_scoped(scope, below).map_err(Failed::NoThread)?;
+            // Until that thread has ended, and its sender with it.
+            for job in jobs {
                 job();
             }
-            below.join().map_err(|_| Failed::Panicked)
+            working.join().map_err(|_| Failed::Panicked)
         })
-    });
-    both.await?
+    };
+    on(Builder::new(), above).await?
 }
 
 async fn on<T: Send + 'static>(
@@ -156,15 +176,18 @@ mod tests {
     async fn what_requests_need_is_started_with_the_priority_of_the_workers() {
         let started = || std::thread::spawn(|| rustix::process::getpriority_process(None)).join();
         let own = started().unwrap();
-        let below = run(move || (started().unwrap(), with_priority(started).unwrap())).await;
+        let both = move || (started().unwrap(), with_priority(started).unwrap());
+        let below = run_and_start(both).await;
         assert_eq!(below.unwrap(), (Ok(NICE), own));
         assert_eq!(with_priority(started).unwrap(), own);
     }
 
     #[tokio::test]
-    async fn a_panic_on_behalf_of_work_aside_is_told() {
-        let panicked = run(|| with_priority(|| std::hint::black_box(Vec::<u8>::new())[0])).await;
-        assert!(matches!(panicked, Err(Failed::Panicked)));
+    async fn a_panic_on_behalf_of_work_aside_is_the_works() {
+        let panics = || with_priority(|| std::hint::black_box(Vec::<u8>::new())[0]);
+        let caught = run_and_start(move || catch_unwind(panics).is_err() && with_priority(|| true));
+        assert!(caught.await.unwrap());
+        assert!(matches!(run_and_start(panics).await, Err(Failed::Panicked)));
     }
 
     /// Pauses in so many turns.

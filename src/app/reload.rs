@@ -180,7 +180,7 @@ impl Reloader {
         let only_if_changed = asked.only_if_changed;
         let seen = self.watch.as_ref().map(Watch::seen);
         let before = Arc::clone(&earlier);
-        let compiled = aside::run(move || {
+        let compiled = aside::run_and_start(move || {
             if let Some(seen) = seen {
                 seen.note();
             }

@@ -23,11 +23,11 @@ struct Narrow {
 fn narrow(streams: u32, together: u64) -> Narrow {
     let [connections, held, most] = [const { AtomicU64::new(0) }; 3].map(Arc::new);
     let all_there = Arc::new(tokio::sync::Barrier::new(together as usize));
-    let [connected, holds, peak] = [&connections, &held, &most].map(Arc::clone);
+    let counts = [&connections, &held, &most].map(Arc::clone);
     let address = serve_each(move |stream| {
-        connected.fetch_add(1, Ordering::SeqCst);
-        let (here, held) = (Arc::<AtomicU64>::default(), Arc::clone(&holds));
-        let (most, all_there) = (Arc::clone(&peak), Arc::clone(&all_there));
+        let [connections, held, most] = counts.each_ref().map(Arc::clone);
+        connections.fetch_add(1, Ordering::SeqCst);
+        let (here, all_there) = (Arc::<AtomicU64>::default(), Arc::clone(&all_there));
         let service = hyper::service::service_fn(move |_| {
             let (here, held) = (Arc::clone(&here), Arc::clone(&held));
             let (most, all_there) = (Arc::clone(&most), Arc::clone(&all_there));

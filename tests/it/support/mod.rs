@@ -29,8 +29,7 @@ pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T
     }
 }
 
-/// Serves every connection to the address that it gives, for as long as the tests run: a runtime on a thread of its
-/// own.
+/// Listens on a free port of loopback and serves each connection, all of them on one thread of its own; the address.
 pub(crate) fn serve_each<F: Future<Output = ()> + Send + 'static>(
     serve: impl Fn(tokio::net::TcpStream) -> F + Send + 'static,
 ) -> SocketAddr {
