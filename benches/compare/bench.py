@@ -28,6 +28,23 @@ class Size:
         return tiny if self.tiny else full
 
 
+def medians(rows):
+    """Of each figure; and how far CPU spreads between rounds."""
+    result = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+    if result.get("cpu_us"):
+        cpu_us = [row["cpu_us"] for row in rows]
+        result["spread"] = (max(cpu_us) - min(cpu_us)) / result["cpu_us"]
+    return result
+
+
+def latencies(rows):
+    """Medians; and the p99.9 with which the slowest tenth of the rounds begins. Not CPU: opening connections is some of
+    that in a short round."""
+    result = medians([{key: value for key, value in row.items() if key != "cpu_us"} for row in rows])
+    slow = sorted(row["p999_us"] for row in rows)[len(rows) * 9 // 10]
+    return {**result, "slow_p999_us": slow}
+
+
 class Bench:
     """See the file."""
 
@@ -87,10 +104,10 @@ class Bench:
                 taking[f"{proxy.name}, {named}"] = (proxy, with_)
         return taking
 
-    def in_turn(self, name, measure, taking=None, origins=None, **job):
+    def in_turn(self, name, measure, taking=None, origins=None, of_rounds=medians, **job):
         """
-        Runs everything that takes part in each round, after a warm-up; the median of each figure, and the
-        spread of its CPU. What takes part has a label, a proxy, and what differs in its job.
+        Runs everything that takes part in each round, after a warm-up; what comes of the figures of all rounds. What
+        takes part has a label, a proxy, and what differs in its job.
         """
         taking = taking or self.each()
         found, running = {}, {}
@@ -112,7 +129,7 @@ class Bench:
                         del running[label]
                     elif round_ >= 0:
                         found.setdefault(label, []).append(figures)
-        return {label: medians(rows) for label, rows in found.items()}
+        return {label: of_rounds(rows) for label, rows in found.items()}
 
     def measured(self, measure, job, seconds):
         before = threads(job.pid)
@@ -212,14 +229,6 @@ class Bench:
             for port in ports:
                 connects(port, process=process)
             yield process
-
-
-def medians(rows):
-    result = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
-    if result.get("cpu_us"):
-        cpu_us = [row["cpu_us"] for row in rows]
-        result["spread"] = (max(cpu_us) - min(cpu_us)) / result["cpu_us"]
-    return result
 
 
 def until(condition, deadline):

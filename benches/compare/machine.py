@@ -141,19 +141,15 @@ def least_share(before, after):
 
 
 def come_first(pid, *, keeping_niceness=False):
-    """Runs all threads of the process and its children before all else on their core; whether we may. (To be
-    nice would not do: it counts only within a session, and sessions share a core evenly.) Keeping niceness, its
-    session gets most of the core, and its threads share that as they will."""
-    try:
-        if keeping_niceness:
-            Path(f"/proc/{pid}/autogroup").write_text("-20")
-            return True
-        for thread in threads(pid):
-            with suppress(ProcessLookupError):  # it has ended
-                os.sched_setscheduler(int(thread), os.SCHED_FIFO, os.sched_param(1))
-    except OSError:
-        return False
-    return True
+    """Runs all threads of the process and its children before all else on their core. (To be nice would not do: it
+    counts only within a session, and sessions share a core evenly.) Keeping niceness, its session gets most of the
+    core, and its threads share that as they will. An OSError where the system does not allow it."""
+    if keeping_niceness:
+        Path(f"/proc/{pid}/autogroup").write_text("-20")
+        return
+    for thread in threads(pid):
+        with suppress(ProcessLookupError):  # it has ended
+            os.sched_setscheduler(int(thread), os.SCHED_FIFO, os.sched_param(1))
 
 
 def memory(pid):
@@ -168,14 +164,18 @@ def memory(pid):
     return total
 
 
+def curl(port, path, secure=None):
+    """The command that asks for a page; `secure`: with the certificates in that folder."""
+    command = ["curl", "--connect-to", f"localhost:{port}:127.0.0.1:{port}"]
+    if secure:
+        command += ["--cacert", f"{secure}/ca.crt", "--cert", f"{secure}/client.crt", "--key", f"{secure}/client.key"]
+    return [*command, f"{'https' if secure else 'http'}://localhost:{port}{path}"]
+
+
 def answers(port, secure=None, deadline=30.0):
     """Seconds until the port answers a request."""
     began = time.monotonic()
-    url = f"{'https' if secure else 'http'}://localhost:{port}/"
-    command = ["curl", "--silent", "--output", "/dev/null", "--connect-to", f"localhost:{port}:127.0.0.1:{port}"]
-    if secure:
-        command += ["--cacert", f"{secure}/ca.crt", "--cert", f"{secure}/client.crt", "--key", f"{secure}/client.key"]
-    while subprocess.run([*command, "--max-time", "2", url]).returncode:
+    while subprocess.run([*curl(port, "/", secure), "--silent", "--output", "/dev/null", "--max-time", "2"]).returncode:
         if time.monotonic() - began > deadline:
             raise RuntimeError(f"port {port} does not answer within {deadline:.0f} s")
         time.sleep(0.02)

@@ -35,13 +35,13 @@ def h2load(connections, streams, path="/", *more):
 
 
 def told(job):
-    """The names of the fields that an origin gets with a request."""
+    """The names of the fields that an origin gets with a request, beside the client's own."""
     version = "--http2-prior-knowledge" if job.http2 else "--http1.1"
-    said = run("curl", "--silent", "--show-error", "--include", "--max-time", 20, version, f"http://127.0.0.1:{job.port}/fields")
+    said = run(*machine.curl(job.port, "/fields", job.certificates), "--silent", "--show-error", "--include", "--max-time", 20, version)
     found = re.search(r"^x-fields: *(\S+)", said, re.MULTILINE | re.IGNORECASE)
     if not found:
         raise RuntimeError(f"the origin did not say what it had got:\n{said}")
-    return set(found[1].split(","))
+    return set(found[1].split(",")) - {"host", "user-agent", "accept"}
 
 
 def field(text, name):
@@ -86,8 +86,10 @@ def requests_at(bench, rate):
 def undisturbed(bench, measure, **how):
     """With the proxy before all else on its core, where that is allowed: what else the machine does is no proxy's."""
     def measured(job, seconds):
-        if not machine.come_first(job.pid, **how):
-            bench.note("proxies could not be given priority (that needs root): other work of the machine is part of their latencies")
+        try:
+            machine.come_first(job.pid, **how)
+        except OSError as error:
+            bench.note(f"proxies could not be given priority ({error}; it needs root): other work of the machine is part of their latencies")
         return measure(job, seconds)
     return measured
 

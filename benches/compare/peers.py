@@ -21,8 +21,10 @@ LEFT_OUT = {
 }
 
 
-# What an origin is told of a request beside what the client said. The scenario `fields` sees that all do.
+# What an origin is told of a request beside what the client said, and of a client that has shown a certificate. The
+# scenario `fields` sees that all tell it, and that ours tells no more.
 ADDED = ["via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-request-id"]
+CERTIFICATE = "x-forwarded-client-cert"
 
 
 @dataclass
@@ -43,7 +45,7 @@ class Job:
     rollout: bool = False
     websocket: bool = False
     reloads: bool = False   # it is to be reloaded while it serves
-    added: bool = True      # the fields are
+    added: bool = True      # origins are told all of `ADDED`
     pid: int = None         # once it runs
     proxy: object = None
 
@@ -179,11 +181,13 @@ class HaProxy:
                 '"duration":%Ta,"upstream":"%s","agent":"%[capture.req.hdr(0)]"}\n'
             ).replace('"', '\\"')
             uses = f"    http-request capture req.hdr(user-agent) len 64\n{uses}"
-        added = "" if not job.added else "".join(
-            f"    http-request set-header {name} {value}\n"
-            for name, value in [("via", f'"{job.version} haproxy"'), ("x-forwarded-host", "%[req.hdr(host)]"),
-                                ("x-forwarded-proto", job.scheme), ("x-request-id", "%[uuid()]")]
-        )
+        added = ""
+        if job.added:
+            told = [("x-forwarded-host", "%[req.hdr(host)]"), ("x-forwarded-proto", job.scheme), ("x-request-id", "%[uuid()]")]
+            if job.mutual:
+                told += [(CERTIFICATE, "Hash=%[ssl_c_sha1,hex];Subject=%{+Q}[ssl_c_s_dn]")]
+            added = f'    http-request add-header via "{job.version} haproxy"\n'
+            added += "".join(f"    http-request set-header {name} {value}\n" for name, value in told)
         file = job.folder / "haproxy.cfg"
         file.write_text(
             f"global\n    nbthread {job.workers}\n    maxconn 12000\n    no strict-limits\n{log}    tune.ssl.cachesize 0\n"
@@ -227,13 +231,17 @@ class Nginx:
             listen += " http2"
         added = [("X-Forwarded-For", "$remote_addr")]
         if job.added:
-            added += [("X-Forwarded-Host", "$host"), ("X-Forwarded-Proto", "$scheme"), ("X-Request-ID", "$request_id"),
+            # It cannot append to a `via`; no client of these sends one.
+            added += [("X-Forwarded-Host", "$http_host"), ("X-Forwarded-Proto", "$scheme"), ("X-Request-ID", "$request_id"),
                       ("Via", f'"{job.version} nginx"')]
+            if job.mutual:
+                added += [(CERTIFICATE, "'Hash=$ssl_client_fingerprint;Subject=\"$ssl_client_s_dn\"'")]
         if job.origin_http2:
             passed = "grpc_pass grpc://origins;"
         else:
             passed = 'proxy_pass http://origins; proxy_http_version 1.1;'
-            added += [("Host", "$host"), ("Connection", "upgrade" if job.websocket else '""')]
+            added += [("Host", "$http_host"), ("Connection", "upgrade" if job.websocket else '""')]
+        # Once for all locations; one that says any of these itself inherits none.
         kind = "grpc" if job.origin_http2 else "proxy"
         added = "".join(f"{kind}_set_header {name} {value}; " for name, value in added)
         log = f"access_log {job.log} fields" if job.logs else "access_log off"
@@ -287,8 +295,9 @@ class Envoy:
             "codec_type": "HTTP2" if job.http2 else "HTTP1",
             "http_filters": [{"name": "router", "typed_config": {"@type": f"{api}.filters.http.router.v3.Router"}}],
         }
-        if job.added:
-            manager["via"] = f"{job.version} envoy"
+        if job.added and job.mutual:
+            manager["forward_client_cert_details"] = "SANITIZE_SET"
+            manager["set_current_client_cert_details"] = {"subject": True, "uri": True, "dns": True}
         if job.reloads:
             source = {"path_config_source": {"path": str(job.folder / "routes.json")}, "resource_api_version": "V3"}
             manager["rds"] = {"route_config_name": "all", "config_source": source}
@@ -337,7 +346,8 @@ class Envoy:
         split = {"clusters": [{"name": "v1", "weight": 90}, {"name": "v2", "weight": 10}]}
         routes = [{"match": {"prefix": prefix}, "route": {"timeout": "0s", "weighted_clusters": split}} for prefix in routed(job)]
         host = {"header": {"key": "x-forwarded-host", "value": "%REQ(:AUTHORITY)%"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-        return {"name": "all", "request_headers_to_add": [host] if job.added else [], "virtual_hosts": [{"name": f"all-{version}", "domains": ["*"], "routes": routes}]}
+        via = {"header": {"key": "via", "value": f"{job.version} envoy"}, "append_action": "APPEND_IF_EXISTS_OR_ADD"}
+        return {"name": "all", "request_headers_to_add": [host, via] if job.added else [], "virtual_hosts": [{"name": f"all-{version}", "domains": ["*"], "routes": routes}]}
 
     def discovered(self, job):
         """Under another name, as it takes no notice of what does not differ."""
@@ -367,6 +377,7 @@ class Caddy:
         proxy = (
             f"reverse_proxy {dial(job.origins[0])} {dial(job.origins[1])} {{\n lb_policy weighted_round_robin 90 10\n"
             + (" header_up X-Request-Id {http.request.uuid}\n" if job.added else "")
+            + (f" header_up {CERTIFICATE} `Hash={{tls_client_fingerprint}};Subject=\"{{tls_client_subject}}\"`\n" if job.added and job.mutual else "")
             + ("" if job.origin_http2 else " transport http {\n  keepalive_idle_conns_per_host 1024\n }\n") + "}"
         )
         tls = ""

@@ -25,11 +25,13 @@ pub(super) async fn run(load: &Load) {
                 continue;
             }
         };
-        if load.is_settling()
-            && let Err(error) = ask(load, Job::unnumbered(), &mut stream).await
-        {
-            load.tally.borrow_mut().lose(error);
-            continue;
+        if load.is_settling() {
+            let first = tokio::time::timeout(LATE, ask(load, Job::uncounted(), &mut stream));
+            match first.await {
+                Ok(Ok((_, true))) => {}
+                // Not counted either: those that follow tell what is wrong.
+                _ => continue,
+            }
         }
         while let Some(job) = load.next().await {
             match tokio::time::timeout(LATE, ask(load, job, &mut stream)).await {

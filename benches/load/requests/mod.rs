@@ -83,8 +83,8 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// One that does not count.
-    fn unnumbered() -> Self {
+    /// One of which nobody is told.
+    fn uncounted() -> Self {
         Self {
             number: 0,
             due: Instant::now(),
@@ -92,8 +92,8 @@ impl Job {
     }
 }
 
-/// Before the first request is due at an exact time: connections are open by then and have had an answer, or
-/// the opening of all of them at once would be most of the p99 of a second.
+/// Before the first request is due at an exact time: connections are open by then, and those of HTTP/1 have had an
+/// answer, or the opening of all of them at once would be most of the p99 of a second.
 const SETTLED: Duration = Duration::from_millis(200);
 
 /// Longest wait for an answer.
