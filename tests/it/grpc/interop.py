@@ -10,7 +10,6 @@ import concurrent.futures
 import pathlib
 import queue
 import sys
-import time
 
 import grpc
 
@@ -32,9 +31,8 @@ def echo_metadata(context):
 
 
 def answers(request):
-    """The messages that a request asks for, each after the pause that it asks for: no wait for anything."""
+    """The messages that a request asks for."""
     for wanted in request.response_parameters:
-        time.sleep(wanted.interval_us / 1e6)
         yield messages.StreamingOutputCallResponse(payload=zeros(wanted.size))
 
 
