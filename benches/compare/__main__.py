@@ -39,7 +39,7 @@ def check_configurations(weir):
         certificates = Path(folder) / "certs"
         machine.run(weir, "cert", "dev", certificates)
         kinds = [{}, {"http2": True}, {"origin_http2": True, "http2": True}, {"certificates": certificates, "mutual": True}, {"routes": 50}]
-        kinds += [{"routes": 500}, {"logs": True}, {"websocket": True}, {"workers": 2, "rollout": True}, {"reloads": True}, {"added": False}]
+        kinds += [{"routes": 500}, {"logs": True}, {"websocket": True}, {"workers": 2, "rollout": True}, {"reloads": True}, {"adds_all": False}]
         for proxy in proxies:
             refused = 0
             for kind in kinds:

@@ -164,7 +164,7 @@ def memory(pid):
     return total
 
 
-def curl(port, path, secure=None):
+def curl_command(port, path, secure=None):
     """The command that asks for a page; `secure`: with the certificates in that folder."""
     command = ["curl", "--connect-to", f"localhost:{port}:127.0.0.1:{port}"]
     if secure:
@@ -175,7 +175,7 @@ def curl(port, path, secure=None):
 def answers(port, secure=None, deadline=30.0):
     """Seconds until the port answers a request."""
     began = time.monotonic()
-    while subprocess.run([*curl(port, "/", secure), "--silent", "--output", "/dev/null", "--max-time", "2"]).returncode:
+    while subprocess.run([*curl_command(port, "/", secure), "--silent", "--output", "/dev/null", "--max-time", "2"]).returncode:
         if time.monotonic() - began > deadline:
             raise RuntimeError(f"port {port} does not answer within {deadline:.0f} s")
         time.sleep(0.02)

@@ -37,7 +37,7 @@ def h2load(connections, streams, path="/", *more):
 def told(job):
     """The names of the fields that an origin gets with a request, beside the client's own."""
     version = "--http2-prior-knowledge" if job.http2 else "--http1.1"
-    said = run(*machine.curl(job.port, "/fields", job.certificates), "--silent", "--show-error", "--include", "--max-time", 20, version)
+    said = run(*machine.curl_command(job.port, "/fields", job.certificates), "--silent", "--show-error", "--include", "--max-time", 20, version)
     found = re.search(r"^x-fields: *(\S+)", said, re.MULTILINE | re.IGNORECASE)
     if not found:
         raise RuntimeError(f"the origin did not say what it had got:\n{said}")

@@ -45,7 +45,7 @@ class Job:
     rollout: bool = False
     websocket: bool = False
     reloads: bool = False   # it is to be reloaded while it serves
-    added: bool = True      # origins are told all of `ADDED`
+    adds_all: bool = True   # of `ADDED`; else what the proxy adds unasked, and `x-forwarded-for`
     pid: int = None         # once it runs
     proxy: object = None
 
@@ -54,8 +54,7 @@ class Job:
         return "https" if self.certificates else "http"
 
     @property
-    def version(self):
-        """Of HTTP, as a `via` has it."""
+    def http_version(self):
         return "2.0" if self.http2 else "1.1"
 
     @property
@@ -182,11 +181,11 @@ class HaProxy:
             ).replace('"', '\\"')
             uses = f"    http-request capture req.hdr(user-agent) len 64\n{uses}"
         added = ""
-        if job.added:
+        if job.adds_all:
             told = [("x-forwarded-host", "%[req.hdr(host)]"), ("x-forwarded-proto", job.scheme), ("x-request-id", "%[uuid()]")]
             if job.mutual:
                 told += [(CERTIFICATE, "Hash=%[ssl_c_sha1,hex];Subject=%{+Q}[ssl_c_s_dn]")]
-            added = f'    http-request add-header via "{job.version} haproxy"\n'
+            added = f'    http-request add-header via "{job.http_version} haproxy"\n'
             added += "".join(f"    http-request set-header {name} {value}\n" for name, value in told)
         file = job.folder / "haproxy.cfg"
         file.write_text(
@@ -230,17 +229,18 @@ class Nginx:
         if job.http2:
             listen += " http2"
         added = [("X-Forwarded-For", "$remote_addr")]
-        if job.added:
+        if job.adds_all:
             # It cannot append to a `via`; no client of these sends one.
             added += [("X-Forwarded-Host", "$http_host"), ("X-Forwarded-Proto", "$scheme"), ("X-Request-ID", "$request_id"),
-                      ("Via", f'"{job.version} nginx"')]
+                      ("Via", f'"{job.http_version} nginx"')]
             if job.mutual:
                 added += [(CERTIFICATE, "'Hash=$ssl_client_fingerprint;Subject=\"$ssl_client_s_dn\"'")]
         if job.origin_http2:
             passed = "grpc_pass grpc://origins;"
         else:
-            passed = 'proxy_pass http://origins; proxy_http_version 1.1;'
-            added += [("Host", "$http_host"), ("Connection", "upgrade" if job.websocket else '""')]
+            passed = "proxy_pass http://origins; proxy_http_version 1.1;"
+            added += [("Host", "$http_host")]
+            added += [("Connection", "upgrade"), ("Upgrade", "$http_upgrade")] if job.websocket else [("Connection", '""')]
         # Once for all locations; one that says any of these itself inherits none.
         kind = "grpc" if job.origin_http2 else "proxy"
         added = "".join(f"{kind}_set_header {name} {value}; " for name, value in added)
@@ -250,8 +250,6 @@ class Nginx:
             "\"path\":\"$uri\",\"status\":$status,\"bytes\":$body_bytes_sent,\"duration\":$request_time,"
             "\"upstream\":\"$upstream_addr\",\"agent\":\"$http_user_agent\"}';"
         )
-        if job.websocket:
-            added += "proxy_set_header Upgrade $http_upgrade; "
         locations = "".join(f"location {prefix} {{ {passed} }}\n" for prefix in routed(job))
         temporary = "".join(f"{kind}_temp_path {job.folder}/{kind}; " for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"])
         file = job.folder / "nginx.conf"
@@ -295,7 +293,7 @@ class Envoy:
             "codec_type": "HTTP2" if job.http2 else "HTTP1",
             "http_filters": [{"name": "router", "typed_config": {"@type": f"{api}.filters.http.router.v3.Router"}}],
         }
-        if job.added and job.mutual:
+        if job.adds_all and job.mutual:
             manager["forward_client_cert_details"] = "SANITIZE_SET"
             manager["set_current_client_cert_details"] = {"subject": True, "uri": True, "dns": True}
         if job.reloads:
@@ -346,8 +344,8 @@ class Envoy:
         split = {"clusters": [{"name": "v1", "weight": 90}, {"name": "v2", "weight": 10}]}
         routes = [{"match": {"prefix": prefix}, "route": {"timeout": "0s", "weighted_clusters": split}} for prefix in routed(job)]
         host = {"header": {"key": "x-forwarded-host", "value": "%REQ(:AUTHORITY)%"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-        via = {"header": {"key": "via", "value": f"{job.version} envoy"}, "append_action": "APPEND_IF_EXISTS_OR_ADD"}
-        return {"name": "all", "request_headers_to_add": [host, via] if job.added else [], "virtual_hosts": [{"name": f"all-{version}", "domains": ["*"], "routes": routes}]}
+        via = {"header": {"key": "via", "value": f"{job.http_version} envoy"}, "append_action": "APPEND_IF_EXISTS_OR_ADD"}
+        return {"name": "all", "request_headers_to_add": [host, via] if job.adds_all else [], "virtual_hosts": [{"name": f"all-{version}", "domains": ["*"], "routes": routes}]}
 
     def discovered(self, job):
         """Under another name, as it takes no notice of what does not differ."""
@@ -376,8 +374,8 @@ class Caddy:
         dial = lambda port: f"{'h2c://' if job.origin_http2 else ''}127.0.0.1:{port}"
         proxy = (
             f"reverse_proxy {dial(job.origins[0])} {dial(job.origins[1])} {{\n lb_policy weighted_round_robin 90 10\n"
-            + (" header_up X-Request-Id {http.request.uuid}\n" if job.added else "")
-            + (f" header_up {CERTIFICATE} `Hash={{tls_client_fingerprint}};Subject=\"{{tls_client_subject}}\"`\n" if job.added and job.mutual else "")
+            + (" header_up X-Request-Id {http.request.uuid}\n" if job.adds_all else "")
+            + (f" header_up {CERTIFICATE} `Hash={{tls_client_fingerprint}};Subject=\"{{tls_client_subject}}\"`\n" if job.adds_all and job.mutual else "")
             + ("" if job.origin_http2 else " transport http {\n  keepalive_idle_conns_per_host 1024\n }\n") + "}"
         )
         tls = ""

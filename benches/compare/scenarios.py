@@ -41,11 +41,11 @@ def fields(bench):
                     found = told(running)
                 if not asked <= found or (proxy is bench.weir and found != asked):
                     raise RuntimeError(f"{proxy.name} tells an origin {', '.join(sorted(found))}, and not {', '.join(sorted(asked))} ({job})")
-    taking = bench.each(with_={"added": False}, named="less")
+    taking = bench.each(with_={"adds_all": False}, named="less")
     del taking[f"{bench.weir.name}, less"]
     bench.note(
-        f"from all proxies, here and everywhere, origins get {', '.join(ADDED)}; `less`: only `x-forwarded-for`, and"
-        " those of the others that the proxy sends unasked"
+        f"from all proxies, here and everywhere, origins get {', '.join(ADDED)}, and {CERTIFICATE} where clients show one;"
+        " `less`: only `x-forwarded-for`, and those of the others that the proxy sends unasked"
     )
     yield "fewer fields for origins, 64 connections", bench.in_turn("fields", wrk(64), taking)
 

@@ -6,6 +6,7 @@
 //! waits for it as long as others like, so nothing else should need it (see `ends`).
 
 use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -41,8 +42,8 @@ impl Pace {
     }
 
     /// Lets one request after another be due, until `until` says that it is over. Then it goes on looking at the
-    /// sockets, and the last answers do not wait for a core that sleeps: it never returns.
-    pub(super) async fn keep(&self, began: Instant, until: &Cell<Instant>) {
+    /// sockets, so that the last answers do not wait for a core that sleeps.
+    pub(super) async fn keep(&self, began: Instant, until: &Cell<Instant>) -> Infallible {
         loop {
             let due = began + self.every.mul_f64(self.due.get() as f64);
             if due >= until.get() {
