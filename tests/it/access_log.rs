@@ -211,6 +211,25 @@ fn a_log_that_a_reload_opens_is_written_with_the_priority_of_the_workers() {
 }
 
 #[test]
+fn a_log_that_cannot_be_opened_changes_nothing_and_says_what_to_do() {
+    let backend = echo("v1");
+    let proxy = Proxy::start(&with_log(backend.address, "format: \"off\""));
+    proxy.write_config(&with_log(
+        backend.address,
+        "format: json, path: /nonexistent/access.log",
+    ));
+    eventually("a refusal", || {
+        (proxy.metric("weir_config_reloads_total", &["result=\"failure\""]) > 0.5).then_some(())
+    });
+    assert_eq!(get(proxy.addr("web"), "a", "/", &[]).status, 200);
+    let said = proxy.program_log();
+    for part in ["/nonexistent/access.log", "folder that exists"] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    proxy.stop();
+}
+
+#[test]
 fn samples_keep_errors_and_slow_ones() {
     let backend = scripted(|seen, stream| {
         use std::io::Write;

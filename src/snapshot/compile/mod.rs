@@ -54,7 +54,10 @@ pub(crate) enum CompileError {
         source: std::io::Error,
     },
     /// The access log's file cannot be opened.
-    #[error("cannot open the access log {path}: {source}")]
+    #[error(
+        "cannot open the access log {path} ({source}): have `accessLog.path` name a file in a folder that exists and \
+         in which the user that runs weir may write"
+    )]
     AccessLog {
         path: String,
         source: std::io::Error,
