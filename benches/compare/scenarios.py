@@ -8,7 +8,7 @@ import machine
 from bench import latencies, until
 from machine import Processes
 from measures import curl, h2load, own, reloading, requests_at, scraped, told, undisturbed, wrk
-from peers import ADDED, CERTIFICATE, Floor
+from peers import ADDED, CERTIFICATE, Floor, releases
 
 
 def http1(bench):
@@ -16,6 +16,9 @@ def http1(bench):
     for connections in bench.size.of([1, 64, 1000], [1, 64]):
         taking = bench.each(with_={"workers": 2}, named="2 workers")
         if connections == 64:
+            for label, release in releases(bench.proxies):
+                taking[label] = (release, {})
+                bench.note(f"{label}: {release.version()}, as a package of PyPI has it; nginx is compiled for size there (`-Os`)")
             taking["floor"] = (Floor(bench.load), {})
             bench.note(
                 "`floor` is no peer and counts for no goal: a forwarder that looks at nothing. It copies bytes, over one connection to the"
