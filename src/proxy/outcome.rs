@@ -270,8 +270,8 @@ impl Outcome {
         }
         let labels = self.metrics.as_ref().map(|metrics| metrics.labels());
         let named = |name: &'_ str| name != NONE;
-        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-        let (host, request_id) = (text(&log.host), text(&log.request_id));
+        let [host, request_id] =
+            [&log.host, &log.request_id].map(|value| String::from_utf8_lossy(value.as_bytes()));
         let client_is_peer = log.client == self.connection.peer().ip();
         log.handle.log.write(&Record {
             time: log.time,

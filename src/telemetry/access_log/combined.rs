@@ -2,10 +2,10 @@
 //! `-`, and a body of no bytes is `0` as nginx has it.
 
 use super::Record;
-use super::text::{combined_time, display, number, quoted};
+use super::text::{combined_time, ip, number, quoted};
 
 pub(super) fn write(record: &Record<'_>, out: &mut Vec<u8>) {
-    display(out, record.client.to_canonical());
+    ip(out, record.client);
     out.extend_from_slice(b" - - [");
     combined_time(out, record.time);
     out.extend_from_slice(b"] \"");

@@ -20,8 +20,8 @@ pub(super) fn write(record: &Record<'_>, out: &mut Vec<u8>) {
         });
         for side in ["client", "source"] {
             line.object(side, |peer| {
-                peer.plain("address", record.client.to_canonical());
-                peer.plain("ip", record.client.to_canonical());
+                peer.ip("address", record.client);
+                peer.ip("ip", record.client);
                 if let Some(port) = record.client_port {
                     peer.number("port", port);
                 }
@@ -91,7 +91,7 @@ fn write_own(record: &Record<'_>, weir: &mut Object<'_>) {
     weir.text_if("rule", record.rule);
     weir.text_if("backend", record.backend);
     if let Some(endpoint) = record.endpoint {
-        weir.plain("endpoint", endpoint);
+        weir.socket("endpoint", endpoint);
     }
     weir.text("choice", record.choice);
     weir.number("attempts", record.attempts);

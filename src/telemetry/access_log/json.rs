@@ -10,7 +10,7 @@ pub(super) fn write(record: &Record<'_>, out: &mut Vec<u8>) {
         line.text("request_id", record.request_id);
         line.text_if("trace_id", record.trace_id);
         line.text_if("span_id", record.span_id);
-        line.plain("client_ip", record.client.to_canonical());
+        line.ip("client_ip", record.client);
         if let Some(port) = record.client_port {
             line.number("client_port", port);
         }
@@ -34,7 +34,7 @@ pub(super) fn write(record: &Record<'_>, out: &mut Vec<u8>) {
         line.text_if("rule", record.rule);
         line.text_if("backend", record.backend);
         if let Some(endpoint) = record.endpoint {
-            line.plain("endpoint", endpoint);
+            line.socket("endpoint", endpoint);
         }
         line.text("choice", record.choice);
         line.number("attempts", record.attempts);

@@ -276,6 +276,16 @@ fn hostile_bytes() {
 }
 
 proptest! {
+    /// Addresses are written by hand, and are what their `Display` says.
+    #[test]
+    fn any_address_is_written_as_it_is_shown(client in any::<IpAddr>(), endpoint in any::<SocketAddr>()) {
+        let record = Record { client, endpoint: Some(endpoint), ..apache() };
+        let (client, endpoint) = (client.to_canonical().to_string(), endpoint.to_string());
+        let json = parsed(Format::Json, &record);
+        assert_eq!((json["client_ip"].as_str(), json["endpoint"].as_str()), (Some(&*client), Some(&*endpoint)));
+        assert!(line(Format::Combined, &record).starts_with(&format!("{client} - - [")));
+    }
+
     #[test]
     fn any_bytes_make_one_line(raw in any::<Vec<u8>>(), text in any::<String>()) {
         let record = Record {

@@ -2,8 +2,8 @@
 //!
 //! Knows nothing of records. Whatever bytes come in, no control character goes out.
 
-use std::fmt::Display;
 use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
@@ -43,11 +43,25 @@ impl<'b> Object<'b> {
         }
     }
 
-    /// Text of a type whose `Display` has neither quotes nor control characters, such as an address.
-    pub(super) fn plain(&mut self, key: &str, value: impl Display) {
+    pub(super) fn ip(&mut self, key: &str, value: IpAddr) {
         let out = self.key(key);
         out.push(b'"');
-        display(out, value);
+        ip(out, value);
+        out.push(b'"');
+    }
+
+    /// An address with its port.
+    pub(super) fn socket(&mut self, key: &str, value: SocketAddr) {
+        let out = self.key(key);
+        out.push(b'"');
+        match value {
+            SocketAddr::V4(value) => {
+                ipv4(out, *value.ip());
+                out.push(b':');
+                number(out, value.port());
+            }
+            SocketAddr::V6(value) => display(out, value),
+        }
         out.push(b'"');
     }
 
@@ -94,7 +108,25 @@ pub(super) fn number(out: &mut Vec<u8>, value: impl itoa::Integer) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
-pub(super) fn display(out: &mut Vec<u8>, value: impl Display) {
+/// An IPv4 address that came as an IPv6 one (RFC 4291 section 2.5.5.2) is written as what it is.
+pub(super) fn ip(out: &mut Vec<u8>, value: IpAddr) {
+    match value.to_canonical() {
+        IpAddr::V4(value) => ipv4(out, value),
+        IpAddr::V6(value) => display(out, value),
+    }
+}
+
+/// By `Display` it takes ten times as many instructions, a tenth of those of a line.
+fn ipv4(out: &mut Vec<u8>, value: Ipv4Addr) {
+    let [first, rest @ ..] = value.octets();
+    number(out, first);
+    for octet in rest {
+        out.push(b'.');
+        number(out, octet);
+    }
+}
+
+fn display(out: &mut Vec<u8>, value: impl std::fmt::Display) {
     write!(out, "{value}").expect("a Vec accepts every write");
 }
 
@@ -103,6 +135,25 @@ pub(super) fn display(out: &mut Vec<u8>, value: impl Display) {
 /// the marks that reorder what a person sees.
 pub(super) fn json_string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
+    // Not `all`, which stops early: a look at every byte is a look at sixteen at a time.
+    if bytes
+        .iter()
+        .fold(true, |plain, &byte| plain & is_plain(byte))
+    {
+        out.extend_from_slice(bytes);
+    } else {
+        escaped(out, bytes);
+    }
+    out.push(b'"');
+}
+
+/// ASCII that stands for itself, as nearly all bytes do.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\')
+}
+
+/// What is between the quotes.
+fn escaped(out: &mut Vec<u8>, bytes: &[u8]) {
     for chunk in bytes.utf8_chunks() {
         let valid = chunk.valid();
         let mut written = 0;
@@ -130,7 +181,6 @@ pub(super) fn json_string(out: &mut Vec<u8>, bytes: &[u8]) {
             out.extend_from_slice("\u{fffd}".as_bytes());
         }
     }
-    out.push(b'"');
 }
 
 /// All of these are in the basic plane, so that four digits of `\u` hold them.
