@@ -18,7 +18,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use notify::event::{AccessKind, AccessMode};
+use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
 use super::file::{fingerprint, list};
@@ -164,10 +164,12 @@ impl Drop for Watch {
     }
 }
 
-/// Reading a file is no reason to read it again: our own looks would go on for ever.
+/// Reading a file is no reason to read it again: our own looks would go on for ever. And a write is none before the
+/// file is closed: it may go on, and an access log in the same folder would have us look four times a second.
 fn matters(kind: &EventKind) -> bool {
     match kind {
         EventKind::Access(access) => matches!(access, AccessKind::Close(AccessMode::Write)),
+        EventKind::Modify(ModifyKind::Data(_)) => false,
         EventKind::Any
         | EventKind::Create(_)
         | EventKind::Modify(_)

@@ -1,12 +1,13 @@
 //! The ways in which a file is changed in practice, each seen without waiting for the poll.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use super::{Watch, folders};
+use super::{IMPATIENT, Watch, folders};
 use crate::config::file::fingerprint;
 
 /// Shorter than the poll, so that only an event can be in time; long for a busy machine.
@@ -44,6 +45,21 @@ fn a_file_that_is_truncated_and_written_is_seen() {
     fs::write(&file, "version: 1\n").unwrap();
     let (_watch, changes) = watch(&file);
     fs::write(&file, "version: 1 # other\n").unwrap();
+    expect_change(&changes);
+}
+
+/// What is still being written is no change yet, and neither is a log beside it.
+#[test]
+fn a_file_is_read_when_its_writer_has_closed_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("weir.yaml");
+    fs::write(&file, "version: 1\n").unwrap();
+    let (_watch, changes) = watch(&file);
+    let mut writer = fs::OpenOptions::new().append(true).open(&file).unwrap();
+    writer.write_all(b"# half of a ").unwrap();
+    assert!(changes.recv_timeout(4 * IMPATIENT).is_err());
+    writer.write_all(b"line\n").unwrap();
+    drop(writer);
     expect_change(&changes);
 }
 

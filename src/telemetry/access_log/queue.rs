@@ -11,7 +11,7 @@ use std::mem;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
@@ -23,6 +23,9 @@ const MINIMUM_CHARGE: usize = 512;
 
 /// Bytes gathered before they are written, while more lines wait.
 const BATCH_BYTES: usize = 64 << 10;
+
+/// From one write to the next, while no more wait. Without it whoever logs wakes the writer again and again.
+const GATHERED_FOR: Duration = Duration::from_millis(5);
 
 /// How soon to try again on a pipe that somebody else made non-blocking.
 const RETRY_AFTER: Duration = Duration::from_millis(5);
@@ -57,6 +60,8 @@ struct Sink {
     pending: Vec<u8>,
     /// The output ends inside a line, and `pending` starts with the line feed that ends it.
     torn: bool,
+    /// When it was last written to.
+    written: Instant,
     shared: Arc<Shared>,
 }
 
@@ -75,6 +80,7 @@ impl Queue {
             output,
             pending: Vec::new(),
             torn: false,
+            written: Instant::now(),
             shared: Arc::clone(&shared),
         };
         // One slot more than the budget can pay for: the guard's farewell must find room even when the
@@ -155,7 +161,10 @@ impl Write for Sink {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.drain();
+        if !self.pending.is_empty() {
+            thread::sleep(GATHERED_FOR.saturating_sub(self.written.elapsed()));
+            self.drain();
+        }
         Ok(())
     }
 }
@@ -175,6 +184,7 @@ impl Sink {
             }
         }
         let written = write_some(&mut self.output, &self.pending);
+        self.written = Instant::now();
         let (done, left) = self.pending.split_at(written);
         let starts_torn = mem::take(&mut self.torn);
         if !left.is_empty() {
