@@ -9,7 +9,7 @@ use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
 use tracing::level_filters::LevelFilter;
@@ -85,7 +85,9 @@ pub(crate) fn start(level: &str, style: Style) -> Result<(LevelHandle, Guard), L
         .as_fd()
         .try_clone_to_owned()
         .map_err(LogError::Output)?;
-    let (queue, guard) = Queue::start("log", Box::new(File::from(output)), QUEUE_BYTES);
+    // At once: what comes before a crash is what people look for.
+    let output = Box::new(File::from(output));
+    let (queue, guard) = Queue::start("log", output, QUEUE_BYTES, Duration::ZERO);
     let (subscriber, handle) = subscriber(filter, style, colour, queue);
     set_global_default(subscriber).map_err(|_| LogError::AlreadyStarted)?;
     Ok((handle, guard))
@@ -259,7 +261,7 @@ mod tests {
         events: impl FnOnce(&LevelHandle),
     ) -> String {
         let kept = Kept::default();
-        let (queue, guard) = Queue::start("log", Box::new(kept.clone()), 1 << 20);
+        let (queue, guard) = Queue::start("log", Box::new(kept.clone()), 1 << 20, Duration::ZERO);
         let (subscriber, handle) = subscriber(parse(level).unwrap(), style, colour, queue);
         with_default(subscriber, || events(&handle));
         drop(guard);

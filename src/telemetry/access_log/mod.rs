@@ -33,6 +33,9 @@ use super::recorder::{Registry, Series};
 /// Lines that wait for a slow disk or pipe, in bytes: about half a second at 50,000 requests a second.
 const QUEUE_BYTES: usize = 16 << 20;
 
+/// How long a line may wait for others, to be written with them.
+const GATHERED_FOR: Duration = Duration::from_millis(5);
+
 /// A thread keeps its line buffer between requests, but not the memory of one monstrous line.
 const KEPT_BYTES: usize = 16 << 10;
 
@@ -157,7 +160,7 @@ impl AccessLog {
     }
 
     fn start_with(settings: Settings, output: queue::Output, budget: usize) -> (Self, Guard) {
-        let (queue, guard) = Queue::start("access-log", output, budget);
+        let (queue, guard) = Queue::start("access-log", output, budget, GATHERED_FOR);
         (Self(Some(Arc::new(Open { settings, queue }))), guard)
     }
 

@@ -24,9 +24,6 @@ const MINIMUM_CHARGE: usize = 512;
 /// Bytes gathered before they are written, while more lines wait.
 const BATCH_BYTES: usize = 64 << 10;
 
-/// From one write to the next, while no more wait. Without it whoever logs wakes the writer again and again.
-const GATHERED_FOR: Duration = Duration::from_millis(5);
-
 /// How soon to try again on a pipe that somebody else made non-blocking.
 const RETRY_AFTER: Duration = Duration::from_millis(5);
 
@@ -60,6 +57,7 @@ struct Sink {
     pending: Vec<u8>,
     /// The output ends inside a line, and `pending` starts with the line feed that ends it.
     torn: bool,
+    gathered_for: Duration,
     /// When it was last written to.
     written: Instant,
     shared: Arc<Shared>,
@@ -68,8 +66,14 @@ struct Sink {
 // === impl Queue ===
 
 impl Queue {
-    /// Starts the writer thread `name`. `budget`: bytes that may wait.
-    pub(crate) fn start(name: &str, output: Output, budget: usize) -> (Self, Guard) {
+    /// Starts the writer thread `name`. `budget`: bytes that may wait. `gathered_for`: from one write to the next, while
+    /// few lines wait; without it whoever logs wakes the writer again and again.
+    pub(crate) fn start(
+        name: &str,
+        output: Output,
+        budget: usize,
+        gathered_for: Duration,
+    ) -> (Self, Guard) {
         let shared = Arc::new(Shared {
             budget,
             queued: AtomicUsize::new(0),
@@ -80,6 +84,7 @@ impl Queue {
             output,
             pending: Vec::new(),
             torn: false,
+            gathered_for,
             written: Instant::now(),
             shared: Arc::clone(&shared),
         };
@@ -162,7 +167,7 @@ impl Write for Sink {
 
     fn flush(&mut self) -> io::Result<()> {
         if !self.pending.is_empty() {
-            thread::sleep(GATHERED_FOR.saturating_sub(self.written.elapsed()));
+            thread::sleep(self.gathered_for.saturating_sub(self.written.elapsed()));
             self.drain();
         }
         Ok(())

@@ -529,7 +529,7 @@ fn a_stuck_output_does_not_hold_up_the_end() {
 fn a_full_disk_loses_whole_lines_and_is_survived() {
     let full = || Err(io::ErrorKind::StorageFull.into());
     let (control, output) = slow();
-    let (queue, guard) = Queue::start("test", output, 1 << 20);
+    let (queue, guard) = Queue::start("test", output, 1 << 20, GATHERED_FOR);
 
     queue.push(b"first\n");
     control.asked.recv().unwrap();
@@ -565,7 +565,7 @@ fn a_full_disk_loses_whole_lines_and_is_survived() {
 #[test]
 fn a_new_output_does_not_inherit_a_torn_line() {
     let (control, output) = slow();
-    let (queue, guard) = Queue::start("test", output, 1 << 20);
+    let (queue, guard) = Queue::start("test", output, 1 << 20, GATHERED_FOR);
     queue.push(b"first\n");
     control.asked.recv().unwrap();
     control.tell.send(Ok(3)).unwrap();
