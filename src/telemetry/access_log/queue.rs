@@ -11,7 +11,7 @@ use std::mem;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
@@ -58,8 +58,6 @@ struct Sink {
     /// The output ends inside a line, and `pending` starts with the line feed that ends it.
     torn: bool,
     gathered_for: Duration,
-    /// When it was last written to.
-    written: Instant,
     shared: Arc<Shared>,
 }
 
@@ -67,7 +65,7 @@ struct Sink {
 
 impl Queue {
     /// Starts the writer thread `name`. `budget`: bytes that may wait. `gathered_for`: from one write to the next, while
-    /// few lines wait; without it whoever logs wakes the writer again and again.
+    /// few lines wait.
     pub(crate) fn start(
         name: &str,
         output: Output,
@@ -85,7 +83,6 @@ impl Queue {
             pending: Vec::new(),
             torn: false,
             gathered_for,
-            written: Instant::now(),
             shared: Arc::clone(&shared),
         };
         // One slot more than the budget can pay for: the guard's farewell must find room even when the
@@ -167,8 +164,9 @@ impl Write for Sink {
 
     fn flush(&mut self) -> io::Result<()> {
         if !self.pending.is_empty() {
-            thread::sleep(self.gathered_for.saturating_sub(self.written.elapsed()));
             self.drain();
+            // Who logs meanwhile does not have to wake us.
+            thread::sleep(self.gathered_for);
         }
         Ok(())
     }
@@ -189,7 +187,6 @@ impl Sink {
             }
         }
         let written = write_some(&mut self.output, &self.pending);
-        self.written = Instant::now();
         let (done, left) = self.pending.split_at(written);
         let starts_torn = mem::take(&mut self.torn);
         if !left.is_empty() {
