@@ -130,7 +130,13 @@ impl ProxyHttp for Proxy {
             return Ok(());
         }
         told.append_header("via", self.via.clone())?;
-        if let Some(host) = told.headers.get("host").cloned() {
+        // In HTTP/2 it is part of the target.
+        let client_asked = session.req_header();
+        let host = match client_asked.uri.authority() {
+            Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+            None => client_asked.headers.get("host").cloned(),
+        };
+        if let Some(host) = host {
             told.insert_header("x-forwarded-host", host)?;
         }
         told.insert_header("x-forwarded-proto", self.scheme.clone())?;
