@@ -49,8 +49,10 @@ def check_configurations(weir):
                 except peers.Unable:
                     continue
                 done = subprocess.run(command, capture_output=True, text=True)
-                taken, refused = taken + (done.returncode == 0), refused + (done.returncode != 0)
-                if done.returncode:
+                if done.returncode == 0:
+                    taken += 1
+                else:
+                    refused += 1
                     print(f"{proxy.name} refuses {kind}:\n{done.stdout}{done.stderr}")
             print(f"{proxy.name} {proxy.version()}: takes {taken} kinds of configuration")
             faults += refused

@@ -86,7 +86,7 @@ class Bench:
 
     @contextmanager
     def excused(self, proxy, doing, label=None):
-        """A peer that cannot do it is left out, and the table says so; ours has to; as small as can be, so have all that are able."""
+        """A peer that fails is left out, and the table says so. Ours must not, nor, where only that it works is checked, one that is able."""
         try:
             yield
         except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:

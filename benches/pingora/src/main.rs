@@ -175,7 +175,8 @@ fn tls(options: &Options) -> Result<Option<TlsSettings>, Box<dyn std::error::Err
     if let Some(file) = &options.client_ca {
         pingora_rustls::install_default_crypto_provider();
         let mut roots = RootCertStore::empty();
-        pingora_rustls::load_ca_file_into_store(file, &mut roots)?;
+        pingora_rustls::load_ca_file_into_store(file, &mut roots)
+            .map_err(|error| format!("--client-ca {}: {error}", file.display()))?;
         settings.set_client_cert_verifier(WebPkiClientVerifier::builder(Arc::new(roots)).build()?);
     }
     Ok(Some(settings))
